@@ -1,0 +1,70 @@
+# `make quickstart` and `make test` are all the set-up there is: each makes its environment when there is none.
+
+PYTHON ?= python3
+VENV ?= .venv
+VENV5 ?= .venv-transformers5
+TORCH = torch==2.13.0
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+
+.PHONY: quickstart test test-integration test-transformers5 lint format bench clean help
+
+help:
+	@echo "make quickstart          the main job on a real model and real sentences (about ten minutes on two cores)"
+	@echo "make test                unit tests, with transformers 4.57"
+	@echo "make test-transformers5  the same with transformers 5"
+	@echo "make test-integration    tests on the real model"
+	@echo "make lint                ruff and mypy"
+	@echo "make bench               benchmarks, results to benchmarks/results"
+
+quickstart: $(VENV)/.quickstart
+	HF_HUB_OFFLINE=1 $(VENV)/bin/hfcompress quickstart $(ARGS)
+
+test: $(VENV)/.dev
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-integration: $(VENV)/.dev $(VENV)/.quickstart
+	$(VENV)/bin/python -m pytest -m integration $(ARGS)
+
+test-transformers5: $(VENV5)/.dev
+	$(VENV5)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.dev
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(VENV)/.quickstart
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python benchmarks/distillation.py
+
+clean:
+	rm -rf $(VENV) $(VENV5) build dist *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV5)/bin/python:
+	$(PYTHON) -m venv $(VENV5)
+
+$(VENV)/.installed: pyproject.toml constraints/transformers4.txt | $(VENV)/bin/python
+	@echo "installing hfcompress with transformers 4.57 into $(VENV)"
+	$(VENV)/bin/python $(PIP_INSTALL) $(TORCH)
+	$(VENV)/bin/python $(PIP_INSTALL) --constraint constraints/transformers4.txt --editable '.[optimum]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(VENV)/bin/python $(PIP_INSTALL) --constraint constraints/transformers4.txt --editable '.[optimum,dev]'
+	@touch $@
+
+$(VENV)/.quickstart: $(VENV)/.installed constraints/quickstart.txt
+	$(VENV)/bin/python $(PIP_INSTALL) --no-deps --require-hashes --requirement constraints/quickstart.txt
+	@touch $@
+
+$(VENV5)/.dev: pyproject.toml constraints/transformers5.txt | $(VENV5)/bin/python
+	@echo "installing hfcompress with transformers 5 into $(VENV5)"
+	$(VENV5)/bin/python $(PIP_INSTALL) $(TORCH)
+	$(VENV5)/bin/python $(PIP_INSTALL) --constraint constraints/transformers5.txt --editable '.[dev]'
+	@touch $@

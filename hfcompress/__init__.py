@@ -1,0 +1,53 @@
+"""hfcompress: make a fine-tuned Hugging Face model several times smaller and faster, and prove what that cost."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from hfcompress._version import __version__
+
+if TYPE_CHECKING:
+    from hfcompress.errors import HfcompressError, RequestError
+    from hfcompress.modeling.cut import cut
+    from hfcompress.training.arguments import CompressionArguments
+    from hfcompress.training.objective import DistillationLoss, LossConfig, Signals
+    from hfcompress.training.trainer import CompressionMixin, CompressionTrainer
+
+# Imported on first use, so that `import hfcompress` does not import torch.
+_PLACES = {
+    "CompressionArguments": "hfcompress.training.arguments",
+    "CompressionMixin": "hfcompress.training.trainer",
+    "CompressionTrainer": "hfcompress.training.trainer",
+    "DistillationLoss": "hfcompress.training.objective",
+    "HfcompressError": "hfcompress.errors",
+    "LossConfig": "hfcompress.training.objective",
+    "RequestError": "hfcompress.errors",
+    "Signals": "hfcompress.training.objective",
+    "cut": "hfcompress.modeling.cut",
+}
+
+__all__ = [
+    "CompressionArguments",
+    "CompressionMixin",
+    "CompressionTrainer",
+    "DistillationLoss",
+    "HfcompressError",
+    "LossConfig",
+    "RequestError",
+    "Signals",
+    "__version__",
+    "cut",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'hfcompress' has no attribute '{name}'")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

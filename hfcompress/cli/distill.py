@@ -1,0 +1,59 @@
+"""`hfcompress distill`: one teacher, one student, one data set."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from hfcompress.cli.options import OutputOptions, Request, Verb
+from hfcompress.cli.output import Output
+from hfcompress.cli.recipes import run_recipe
+from hfcompress.config import option
+from hfcompress.data import DataConfig
+from hfcompress.distillation.distill import DistillConfig
+
+
+@dataclass
+class DistillOptions:
+    """The teacher."""
+
+    teacher: str = option(help="fine-tuned model: Hub id, folder, or short name such as bert-base")
+    finetune_teacher: bool = option(False, help="fine-tune the teacher on the data first, with the same training flags")
+    task: str | None = option(None, help="the task (default: what the teacher's architecture says)")
+    seed: int = option(42, help="seed of everything random")
+
+
+def run(request: Request, output: Output) -> None:
+    """Build the recipe that the flags stand for, and run it."""
+    from hfcompress.pipeline.recipe import build_recipe
+
+    options, distill, data, place = request.configs
+    told = {name: value for name, value in dataclasses.asdict(distill).items() if value}
+    steps: list[dict[str, Any]] = [{"distill": {**told, **request.training}, "as": "student"}]
+    if options.finetune_teacher:
+        steps.insert(0, {"finetune": dict(request.training), "as": "teacher"})
+    recipe = build_recipe(
+        {
+            "model": options.teacher,
+            "task": options.task,
+            "seed": options.seed,
+            "data": dataclasses.asdict(data),
+            "steps": steps,
+        }
+    )
+    run_recipe(recipe, place, output)
+
+
+VERB = Verb(
+    help="Train a small student to answer as a fine-tuned teacher does.",
+    examples=(
+        "hfcompress distill --teacher bert-base --student distilbert --dataset stanfordnlp/sst2 --output-dir out",
+        "hfcompress distill --teacher ./my-model --student cut:layers=3 --dataset reviews.csv --output-dir small",
+        "hfcompress distill --teacher bert-base --finetune-teacher --student cut:layers=4 --losses kl,hidden_mse "
+        "--dataset reviews.csv --output-dir small --learning-rate 1e-4 --num-train-epochs 4",
+    ),
+    groups=(DistillOptions, DistillConfig, DataConfig, OutputOptions),
+    run=run,
+    takes_training=True,
+)

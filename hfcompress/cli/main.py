@@ -1,0 +1,115 @@
+"""`hfcompress`: finds the verb, runs it, and turns every failure into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from hfcompress._version import __version__
+from hfcompress.cli.output import report_error
+from hfcompress.errors import HfcompressError, RequestError, unknown
+
+VERBS = {
+    "distill": "train a small model to answer as a large one does",
+    "evaluate": "score models on held-out data, side by side",
+    "inspect": "show what a model is made of: parameters, bytes, MACs",
+    "run": "run a recipe: several steps in order, from a YAML file",
+    "quickstart": "see the main job on a real model and real sentences, without the Hub",
+    "list": "list methods, losses, layer maps, tasks and recipes",
+    "env": "show versions and hardware, for bug reports",
+}
+"""Each is the module of its name in this package; the lines stand here so that `--help` imports nothing."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; return 0 when done, 2 if the request is wrong, 1 if it failed, 130 if stopped by Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = os.environ.get("HFCOMPRESS_DEBUG") == "1"
+    try:
+        _dispatch(words, debug)
+    except HfcompressError as error:
+        if debug:
+            raise
+        report_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        report_error(
+            HfcompressError("Stopped. Finished steps and checkpoints are kept: run the same command again to go on.")
+        )
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): there is nobody left to tell.
+        sys.stdout = open(os.devnull, "w")
+        return 0
+    except Exception as error:  # the last line of defence: a sentence instead of a traceback
+        if debug:
+            raise
+        report_error(_explain(error))
+        return 1
+    return 0
+
+
+def _dispatch(words: list[str], debug: bool) -> None:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())  # noqa: T201
+        return
+    if words[0] in ("-V", "--version"):
+        print(f"hfcompress {__version__}")  # noqa: T201
+        return
+    name = words[0]
+    if name not in VERBS:
+        raise RequestError(unknown("verb", name, VERBS))
+    from hfcompress.cli.options import build_parser, read_arguments
+
+    verb = importlib.import_module(f"hfcompress.cli.{name}").VERB
+    if any(word in ("-h", "--help") for word in words[1:]):
+        print(build_parser(name, verb).format_help())  # noqa: T201
+        return
+    if not debug:
+        _hush()
+    request, output = read_arguments(name, verb, words[1:])
+    verb.run(request, output)
+
+
+def usage() -> str:
+    """Return the text of `hfcompress --help`."""
+    verbs = "\n".join(f"  {name:<12}{text}" for name, text in VERBS.items())
+    return (
+        "Make a fine-tuned Hugging Face model several times smaller and faster, and prove what that cost.\n\n"
+        f"usage: hfcompress VERB [options]\n\n{verbs}\n\n"
+        "`hfcompress VERB --help` shows a verb's options and examples.\n"
+        "Exit codes: 0 done, 2 the request is wrong, 1 it failed while running, 130 stopped by Ctrl-C."
+    )
+
+
+def _hush() -> None:
+    """Keep other libraries' chatter off the screen; HFCOMPRESS_DEBUG=1 lets it through."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", module=r"(?!hfcompress)")
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.ERROR)
+    logging.getLogger("hfcompress").setLevel(logging.WARNING)
+
+
+def _explain(error: Exception) -> HfcompressError:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HfcompressError(
+            "The disk is full. Finished steps are kept: free some space and run the same command again to go on."
+        )
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return HfcompressError(
+            "Memory ran out. Use a smaller --per-device-train-batch-size with --gradient-accumulation-steps, "
+            "or a smaller --max-length."
+        )
+    first = (str(error).strip() or "no message").split("\n")[0]
+    return HfcompressError(
+        f"Something unexpected went wrong ({type(error).__name__}: {first}). "
+        "Set HFCOMPRESS_DEBUG=1 for the traceback, and please report it with the output of `hfcompress env`."
+    )

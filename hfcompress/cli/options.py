@@ -1,0 +1,228 @@
+"""From dataclasses to flags and back: argparse finds the words, the config module checks what they say."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn, get_type_hints
+
+from hfcompress.cli.output import Output
+from hfcompress.config import gather, option, parse
+from hfcompress.errors import Fault, RequestError, closest
+
+
+@dataclass
+class OutputOptions:
+    """Where the result goes."""
+
+    output_dir: Path = option(help="folder for the result; appears whole or not at all")
+    overwrite: bool = option(False, help="replace an existing folder once the new one is complete")
+    dry_run: bool = option(False, help="say what would be made and what it costs; write nothing")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user typed, checked: one config a group, and TrainingArguments where the verb takes them."""
+
+    configs: tuple[Any, ...]
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb of the command line.
+
+    Args:
+        help: One line.
+        examples: Command lines that work.
+        groups: Dataclasses whose fields are the flags; a field whose metadata says `positional` is none.
+        run: Does the work.
+        takes_training: Whether any TrainingArguments field is a flag too.
+    """
+
+    help: str
+    examples: tuple[str, ...]
+    groups: tuple[type, ...]
+    run: Callable[[Request, Output], None]
+    takes_training: bool = False
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(Fault("", f"{message}.", f"See `{self.prog} --help`."))
+
+
+def positional(*, help: str, many: bool = False) -> Any:
+    """Declare a field that is given by its place; `many` takes all that is left."""
+    metadata = {"help": help, "positional": "*" if many else "?"}
+    if many:
+        return dataclasses.field(default_factory=list, metadata=metadata)
+    return dataclasses.field(default=None, metadata=metadata)
+
+
+def read_arguments(name: str, verb: Verb, words: Sequence[str]) -> tuple[Request, Output]:
+    """Parse and check a verb's words.
+
+    Raises:
+        RequestError: Unknown flags (the nearest is offered), missing ones, wrong values; all of them.
+    """
+    parser = build_parser(name, verb)
+    known, rest = parser.parse_known_args([_with_hyphens(word) for word in words])
+    given = {key: value for key, value in vars(known).items() if value is not None}
+    output = Output(given.pop("json", False), given.pop("quiet", False))
+    extra, faults = _loose_flags(rest)
+    attempts: list[Callable[[], Any]] = [partial(_parse_group, group, given) for group in verb.groups]
+    attempts.append(partial(_read_extra, verb, extra, faults))
+    *configs, training = gather(*attempts)
+    return Request(tuple(configs), training), output
+
+
+def build_parser(name: str, verb: Verb) -> argparse.ArgumentParser:
+    """Build the parser of one verb; values stay text, the configs check them."""
+    examples = "\n".join(f"  {example}" for example in verb.examples)
+    more = "Any field of transformers' TrainingArguments is a flag too, such as --learning-rate 5e-5 or --bf16.\n\n"
+    parser = _Parser(
+        prog=f"hfcompress {name}",
+        usage=f"hfcompress {name} [options]",
+        description=verb.help,
+        epilog=f"{more if verb.takes_training else ''}examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for group in verb.groups:
+        section = parser.add_argument_group((group.__doc__ or "").strip().split("\n")[0].rstrip("."))
+        for field in _flags_of(group):
+            _add_field(section, field, get_type_hints(group)[field.name])
+    shared = parser.add_argument_group("Output")
+    shared.add_argument("--json", action="store_true", default=None, help="print the result as JSON")
+    shared.add_argument("--quiet", action="store_true", default=None, help="print nothing but the result and errors")
+    return parser
+
+
+def flag(field_name: str) -> str:
+    """Return the flag of a field.
+
+    Example:
+        >>> flag("text_column")
+        '--text-column'
+    """
+    return "--" + field_name.replace("_", "-")
+
+
+def _flags_of(group: type) -> list[dataclasses.Field]:
+    return [field for field in dataclasses.fields(group) if not field.metadata.get("recipe_only")]
+
+
+def _add_field(section: Any, field: dataclasses.Field, hint: Any) -> None:
+    text = field.metadata.get("help", "")
+    place = field.metadata.get("positional")
+    if place:
+        section.add_argument(field.name, nargs=place, default=None, help=text)
+    elif hint is bool:
+        section.add_argument(flag(field.name), action="store_const", const="true", default=None, help=text)
+    elif _is_list(hint):
+        section.add_argument(
+            flag(field.name), action="append", default=None, metavar="…", help=f"{text} (repeat, or separate by commas)"
+        )
+    elif _is_mapping(hint):
+        section.add_argument(flag(field.name), action="append", default=None, metavar="NAME=VALUE", help=text)
+    else:
+        section.add_argument(flag(field.name), default=None, metavar="…", help=_with_default(text, field))
+
+
+def _with_default(text: str, field: dataclasses.Field) -> str:
+    if field.default in (dataclasses.MISSING, None, "") or "default" in text:
+        return text.replace("%", "%%")
+    return f"{text} (default: {field.default})".replace("%", "%%")
+
+
+def _is_list(hint: Any) -> bool:
+    return "list[str]" in str(hint)
+
+
+def _is_mapping(hint: Any) -> bool:
+    return str(hint).startswith("dict[str, str")
+
+
+def _parse_group(group: type, given: dict[str, Any]) -> Any:
+    hints = get_type_hints(group)
+    names = {field.name: "positional" in field.metadata for field in _flags_of(group)}
+    values = {name: _read_value(hints[name], given[name], name) for name in names if name in given}
+    try:
+        return parse(group, values)
+    except RequestError as error:
+        raise RequestError(*(f if names.get(f.where) else _as_flag(f) for f in error.faults)) from None
+
+
+def _as_flag(fault: Fault) -> Fault:
+    """Word a fault of a config field as one of its flag."""
+    name, dot, rest = fault.where.partition(".")
+    if rest or "no such key" not in fault.problem:
+        return dataclasses.replace(fault, where=f"{flag(name)}{dot}{rest}")
+    fix = re.sub(r"(?<=Did you mean ')\w+(?='\?)", lambda found: flag(found[0]), fault.fix)
+    return Fault(flag(name), "there is no such flag.", fix)
+
+
+def _read_value(hint: Any, value: Any, name: str) -> Any:
+    if not isinstance(value, list):
+        return value
+    if _is_mapping(hint):
+        wrong = [text for text in value if "=" not in text]
+        if wrong:
+            raise RequestError(Fault(flag(name), f"takes NAME=VALUE, got '{wrong[0]}'."))
+        return dict(text.split("=", 1) for text in value)
+    return [part for text in value for part in text.split(",")] if _is_list(hint) and name != "overrides" else value
+
+
+def _with_hyphens(word: str) -> str:
+    """Let --text_column stand for --text-column."""
+    if not word.startswith("--"):
+        return word
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value
+
+
+def _loose_flags(words: Sequence[str]) -> tuple[dict[str, str], list[Fault]]:
+    """Read `--name value`, `--name=value` and `--name` out of the words that argparse did not know."""
+    flags: dict[str, str] = {}
+    faults: list[Fault] = []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if not word.startswith("--"):
+            faults.append(Fault(word, "is not expected here."))
+            continue
+        name, equals, value = word[2:].partition("=")
+        if not equals:
+            value = left.pop(0) if left and not left[0].startswith("--") else "true"
+        flags[name.replace("-", "_")] = value
+    return flags, faults
+
+
+def _read_extra(verb: Verb, extra: dict[str, str], faults: list[Fault]) -> dict[str, Any]:
+    """Take unknown flags for TrainingArguments fields, where the verb has them."""
+    own = [field.name for group in verb.groups for field in _flags_of(group)]
+    training: dict[str, Any] = {}
+    faults = list(faults)
+    if verb.takes_training and extra:
+        from hfcompress.training.options import read_training
+
+        try:
+            training = read_training(extra, own)
+        except RequestError as error:
+            faults += map(_as_flag, error.faults)
+    else:
+        for name in extra:
+            near = closest(name, own)
+            hint = (
+                f"Did you mean '{flag(near)}'?" if near else f"Allowed: {', '.join(map(flag, own))}, --json, --quiet."
+            )
+            faults.append(Fault(flag(name), "there is no such flag.", hint))
+    if faults:
+        raise RequestError(*faults)
+    return training

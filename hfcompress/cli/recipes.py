@@ -1,0 +1,60 @@
+"""What the verbs that run steps share: a plan for `--dry-run`, the run itself, and how its result is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfcompress.cli.options import OutputOptions
+from hfcompress.cli.output import Output
+from hfcompress.cli.tables import LATENCY_NOTE, plan_table, results_table
+from hfcompress.errors import InterruptedByUserError
+
+if TYPE_CHECKING:
+    from hfcompress.pipeline.recipe import Recipe
+
+
+def run_recipe(recipe: Recipe, options: OutputOptions, output: Output, reuse: bool = False) -> None:
+    """Run a recipe (or say what it would do) and print the result.
+
+    Args:
+        recipe: What to do.
+        options: Where the result goes.
+        output: Where words go.
+        reuse: Show an output folder that this very recipe made before, instead of refusing it.
+    """
+    from hfcompress.folders import refuse_existing
+    from hfcompress.pipeline.plan import plan_steps
+    from hfcompress.pipeline.runner import finished, prepare, run
+
+    if not reuse and not options.dry_run:
+        refuse_existing(options.output_dir, options.overwrite)
+    job = prepare(recipe)
+    if options.dry_run:
+        plans = plan_steps(job.config, job.steps, job.task, len(job.data.train))
+        record = {"training_rows": len(job.data.train), "validation_rows": len(job.data.validation)}
+        heading = (
+            f"{record['training_rows']} training and {record['validation_rows']} validation rows; nothing was written."
+        )
+        output.result(record | {"steps": [plan.to_dict() for plan in plans]}, plan_table(plans), heading)
+        return
+    done = finished(job, options.output_dir) if reuse and not options.overwrite else None
+    if done is not None:
+        output.say(f"{options.output_dir} was made by this very recipe: nothing to do (--overwrite does it again).")
+    try:
+        record = done or run(job, options.output_dir, options.overwrite, output.progress, output.say)
+    except InterruptedByUserError as error:
+        raise InterruptedByUserError(f"{error} Run the same command again to go on from there.") from None
+    if record:
+        show(record, options.output_dir, output)
+
+
+def show(record: dict[str, Any], output_dir: Path, output: Output) -> None:
+    """Print a finished run: the table, where the model lies, and how to use it."""
+    usage = f"""The model is in {output_dir}. Use it:
+
+    from transformers import pipeline
+    classify = pipeline("{record["task"]}", model="{output_dir}")
+    print(classify("A warm, funny, quietly moving film."))
+"""
+    output.result(record | {"output_dir": str(output_dir)}, results_table(record["results"]), LATENCY_NOTE, "", usage)

@@ -1,0 +1,36 @@
+"""What a method is given beside the model and its config: task, data, seed, a place to work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hfcompress.data import TextData
+from hfcompress.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass
+class Context:
+    """The surroundings of one step.
+
+    Args:
+        task: What the model is for.
+        data: Checked rows, not yet tokenized.
+        tokenizer: The current model's; a step that changes the vocabulary replaces it.
+        seed: Decides everything random.
+        work_dir: A folder of the step's own, which outlives a stopped run: checkpoints go here.
+        earlier: Folders of the models that earlier steps made, by the name that the recipe gave them.
+        progress: Whether to show a progress bar on stderr.
+    """
+
+    task: Task
+    data: TextData
+    tokenizer: PreTrainedTokenizerBase
+    seed: int
+    work_dir: Path
+    earlier: dict[str, Path]
+    progress: bool = True

@@ -1,0 +1,1 @@
+"""Distillation: losses, layer maps, students, and the `distill` step."""

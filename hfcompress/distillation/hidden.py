@@ -1,0 +1,48 @@
+"""What losses on hidden states share: which layers are compared, and the projections between their widths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from hfcompress.distillation.layer_maps import map_layers
+from hfcompress.training.objective import DistillationLoss, ModelPair, Signals, full_precision
+
+
+class HiddenStateLoss(DistillationLoss):
+    """Base of the losses on hidden states.
+
+    Args:
+        config: The loss's options.
+        pair: Both models' configs and the layer map.
+
+    Raises:
+        RequestError: The layer map names a layer that does not exist.
+    """
+
+    unit = "token"
+    needs_hidden_states = True
+
+    def __init__(self, config: Any, pair: ModelPair) -> None:
+        super().__init__(config, pair)
+        student, teacher = pair.student, pair.teacher
+        self.pairs = map_layers(pair.layer_map, student.num_hidden_layers, teacher.num_hidden_layers)
+        widths_agree = student.hidden_size == teacher.hidden_size
+        self.projections = nn.ModuleList(
+            nn.Identity() if widths_agree else nn.Linear(student.hidden_size, teacher.hidden_size, bias=False)
+            for _ in self.pairs
+        )
+
+    def mapped(self, student: Signals, teacher: Signals) -> list[tuple[Tensor, Tensor]]:
+        """Return the hidden states to compare, the student's projected: each `(tokens, teacher width)`, not halved.
+
+        The student's are cast before the projection, whose weights are float32, and after it, which autocast halves.
+        """
+        return [
+            (
+                full_precision(project(full_precision(student.hidden_states[ours]))),
+                full_precision(teacher.hidden_states[theirs]),
+            )
+            for project, (ours, theirs) in zip(self.projections, self.pairs, strict=True)
+        ]

@@ -1,0 +1,1 @@
+"""Measuring: quality, size and latency, on what ships."""

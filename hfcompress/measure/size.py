@@ -1,0 +1,90 @@
+"""Size: parameters, bytes and multiply-accumulates, by component, without loading weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfcompress.errors import ModelError
+from hfcompress.modeling.families import component_of, layers_prefix
+from hfcompress.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a model weighs.
+
+    Args:
+        parameters: Their number; tied weights count once.
+        components: Number of parameters by component.
+        macs: Multiply-accumulates of one text of `length` tokens.
+        length: Tokens that the MACs are counted for.
+    """
+
+    parameters: int
+    components: dict[str, int]
+    macs: int
+    length: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self)
+
+
+def empty_model(config: PretrainedConfig, task: Task) -> PreTrainedModel:
+    """Build a model's modules without memory for its weights (on torch's meta device)."""
+    import torch
+    import transformers
+
+    # Eager attention: the other kinds look into the mask, which has no values here.
+    with torch.device("meta"):
+        return getattr(transformers, task.auto_model).from_config(config, attn_implementation="eager").eval()
+
+
+def measure_size(config: PretrainedConfig, task: Task, length: int = 128) -> Size:
+    """Count parameters and MACs from a config alone.
+
+    An architecture without a row in the block table is divided by its own module names.
+    """
+    model = empty_model(copy.deepcopy(config), task)
+    components: dict[str, int] = {}
+    try:
+        prefix = layers_prefix(model)
+    except ModelError:
+        prefix = ""
+    for name, parameter in model.named_parameters():
+        component = component_of(name, config.model_type, prefix) if prefix else ".".join(name.split(".")[:2])
+        components[component] = components.get(component, 0) + parameter.numel()
+    length = min(length, getattr(config, "max_position_embeddings", length) - 2)
+    return Size(sum(components.values()), components, _macs(model, length), length)
+
+
+def _macs(model: PreTrainedModel, length: int) -> int:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), torch.no_grad(), _without_pad_token(model), FlopCounterMode(display=False) as counter:
+        model(input_ids=torch.ones((1, length), dtype=torch.long))
+    return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _without_pad_token(model: PreTrainedModel) -> Iterator[None]:
+    """Keep transformers from looking for padding in tokens that have no values."""
+    before, model.config.pad_token_id = model.config.pad_token_id, None
+    try:
+        yield
+    finally:
+        model.config.pad_token_id = before
+
+
+def weight_bytes(folder: Path) -> int:
+    """Return the bytes of a folder's safetensors files."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

@@ -1,0 +1,124 @@
+"""Loading models and tokenizers: safetensors only, no remote code, one clear error when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+from hfcompress.errors import Fault, ModelError
+from hfcompress.sources import require_model, resolve
+from hfcompress.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+_FIX_CONFIG = "Give a Hub id or a folder that `save_pretrained` wrote."
+_FIX_WEIGHTS = (
+    "Weights are read from safetensors files only: download a damaged one again; "
+    "turn a pickle (pytorch_model.bin) into one with `save_pretrained`, where you trust it."
+)
+_FIX_TOKENIZER = "Save the tokenizer into the model's folder: `tokenizer.save_pretrained(folder)`."
+
+
+def load_config(source: str, **overrides: Any) -> PretrainedConfig:
+    """Load a model's config from a Hub id, a folder or a short name.
+
+    Raises:
+        ModelError: It is not a model, or its architecture is unknown to the installed transformers.
+        NetworkError: It would have to come from the Hub, which cannot be reached.
+    """
+    from transformers import AutoConfig
+
+    place = resolve(source)
+    require_model(place)
+    with _as_model_error(source, "its config.json cannot be used", _FIX_CONFIG):
+        return AutoConfig.from_pretrained(place, trust_remote_code=False, **overrides)
+
+
+def load_model(source: str, task: Task, **config_overrides: Any) -> PreTrainedModel:
+    """Load a model for a task from a Hub id, a folder or a short name, in float32, from safetensors only.
+
+    Args:
+        source: What the user typed.
+        task: Decides the auto class.
+        **config_overrides: Config values such as `num_labels` and `id2label`.
+
+    Raises:
+        ModelError: The weights are missing, cut short, of another shape, or a pickle.
+        NetworkError: It would have to come from the Hub, which cannot be reached.
+    """
+    import torch
+    import transformers
+
+    config = load_config(source, **config_overrides)
+    auto_class = getattr(transformers, task.auto_model)
+    with _as_model_error(source, "its weights cannot be used", _FIX_WEIGHTS):
+        model, report = auto_class.from_pretrained(
+            resolve(source),
+            config=config,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # so that they are reported; `_check_weights` refuses them
+            output_loading_info=True,
+        )
+    _check_weights(source, model, report)
+    return model
+
+
+def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer from a Hub id, a folder or a short name.
+
+    Raises:
+        ModelError: There is none beside the model.
+        NetworkError: It would have to come from the Hub, which cannot be reached.
+    """
+    from transformers import AutoTokenizer
+
+    place = resolve(source)
+    require_model(place)
+    with _as_model_error(source, "its tokenizer cannot be loaded", _FIX_TOKENIZER):
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        # transformers 5 makes an empty one where there are no files.
+        raise ModelError(Fault(source, "its tokenizer knows no words.", _FIX_TOKENIZER))
+    return tokenizer
+
+
+def _check_weights(source: str, model: PreTrainedModel, report: dict[str, Any]) -> None:
+    """Refuse weights that transformers would replace by random numbers; a new head and pooler are to be trained.
+
+    Raises:
+        ModelError: Weights have another shape than the config says, or are not in the file.
+    """
+    names = sorted(key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])
+    if names:
+        shape = tuple(model.get_parameter(names[0]).shape)
+        problem = f"its weights do not fit its config, which says {names[0]} has the shape {shape}{_and_more(names)}."
+        fix = "Use the config.json (and the number of labels) that they were saved with."
+        raise ModelError(Fault(source, problem, fix))
+    base = f"{model.base_model_prefix}."
+    names = sorted(name for name in report["missing_keys"] if name.startswith(base) and "pooler" not in name)
+    if names:
+        fix = "Use the config.json that they were saved with, or download them again."
+        raise ModelError(Fault(source, f"its weights lack {names[0]}{_and_more(names)}.", fix))
+
+
+def _and_more(names: list[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+@contextmanager
+def _as_model_error(source: str, problem: str, fix: str) -> Iterator[None]:
+    """Turn whatever a broken file makes transformers raise into one sentence; tokenizers raises a bare Exception."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error) if " " in str(error) else f"{type(error).__name__} {error}"
+        reason = shorten(text, 300, placeholder=" …").rstrip(".: ")
+        if "trust_remote_code" in str(error):
+            reason = "it needs code of its own, which hfcompress never runs"
+            fix = "Choose an architecture that transformers ships."
+        raise ModelError(Fault(source, f"{problem}: {reason}.", fix)) from error

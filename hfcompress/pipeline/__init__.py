@@ -1,0 +1,1 @@
+"""Recipes: several steps in order, each recorded, resumed after the last one that finished."""

@@ -1,0 +1,83 @@
+"""`compression.json`: what a model was made from, by which steps, on which machine, and what that gave."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from hfcompress._version import __version__
+from hfcompress.sources import is_local, resolve, sha256
+
+_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
+
+FILE_NAME = "compression.json"
+
+
+def source_record(source: str) -> dict[str, Any]:
+    """Identify a model: what was typed (a folder's name alone), and the weights' digest or the Hub's revision."""
+    place = Path(resolve(source))
+    if is_local(str(place)):
+        files = sorted(place.glob("*.safetensors"))
+        shown = source if not Path(source).exists() else place.resolve().name
+        return {"model": shown, "sha256": {file.name: sha256(file) for file in files}}
+    return {"model": str(place), "revision": _hub_revision(str(place))}
+
+
+def _hub_revision(repo_id: str) -> str | None:
+    """Return the commit that the cached config came from."""
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repo_id, "config.json")
+    return Path(cached).parent.name if isinstance(cached, str) else None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of hfcompress, Python and what the result depends on."""
+    found = {"hfcompress": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    """Describe the machine: processor, cores, accelerator. No host or user name."""
+    import torch
+
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "accelerator": accelerator,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return twelve hexadecimal digits that change when any part does; parts are anything JSON can hold."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,225 @@
+"""The recipe: a YAML file that says model, data, and what to do with them in order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hfcompress import registry
+from hfcompress.config import gather, json_schema, option, parse
+from hfcompress.data import DataConfig
+from hfcompress.errors import Fault, RequestError, closest, unknown
+from hfcompress.tasks import find_task
+
+_PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
+"""Where recipes lie: inside an installed package, or beside it in a checkout."""
+
+
+@dataclass
+class Recipe:
+    """What a recipe file says."""
+
+    model: str = option(help="the model to start from: Hub id, folder, short name, or package:NAME/path")
+    data: DataConfig = option(help="the data, with the options of the data flags")
+    steps: list[dict[str, Any]] = option(
+        help="the steps in order: `- METHOD: {options}`, with `as: NAME` beside to name its model"
+    )
+    task: str | None = option(None, help="the task (default: what the model's architecture says)")
+    seed: int = option(42, help="seed of everything random")
+    description: str = option("", help="one sentence on what the recipe is for")
+    checksums: dict[str, str] = option({}, help="SHA-256 that files must have, by source")
+    keep_steps: bool = option(False, help="keep the earlier steps' models in the output folder, under steps/")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: a method with its config.
+
+    Args:
+        method: The registered method.
+        config: Its checked config.
+        name: What the step's model is called in tables, and by later steps.
+    """
+
+    method: registry.Method
+    config: Any
+    name: str
+
+    def settings(self) -> dict[str, Any]:
+        """Return the config without what was left at its default."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self.config)}
+        values = {
+            name: value
+            for name, value in dataclasses.asdict(self.config).items()
+            if value not in (defaults[name], {}, [])
+        }
+        return {**values.pop("training", {}), **values}
+
+
+def find_recipe(name: str) -> Path:
+    """Return the path of a recipe: a file, or the name of one that the package ships.
+
+    Raises:
+        RequestError: There is none; the nearest is offered.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    shipped = shipped_recipes()
+    if name.removesuffix(".yaml") in shipped:
+        return shipped[name.removesuffix(".yaml")]
+    raise RequestError(unknown("recipe", name, shipped))
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that the package ships, by name."""
+    folder = next((place for place in _PLACES if place.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file.
+
+    Args:
+        path: The file.
+        overrides: `key=value`, dots lead inside: `data.max_train_samples=100`, `steps.0.finetune.num_train_epochs=1`.
+
+    Raises:
+        RequestError: It is not YAML, or says something that is not allowed; all faults.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RequestError(Fault(str(path), f"is not valid YAML: {' '.join(str(error).split())}")) from None
+    if not isinstance(values, dict):
+        raise RequestError(Fault(str(path), "is not a recipe: it must hold keys such as model, data and steps."))
+    gather(*(partial(_override, values, text) for text in overrides))
+    return build_recipe(values)
+
+
+def build_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Check what a recipe says, its steps included.
+
+    Raises:
+        RequestError: All faults.
+    """
+    raw_steps = values.get("steps")
+    steps = raw_steps if isinstance(raw_steps, list) else []
+    found = gather(lambda: parse(Recipe, values), *(partial(read_step, raw, i) for i, raw in enumerate(steps)))
+    recipe = found[0]
+    if not recipe.steps:
+        raise RequestError(
+            Fault("steps", "is empty: there is nothing to do.", f"Methods: {', '.join(registry.steps())}.")
+        )
+    if recipe.task is not None:
+        find_task(recipe.task)
+    return recipe
+
+
+def read_steps(recipe: Recipe) -> list[Step]:
+    """Return a checked recipe's steps; steps without a name are called by their method, numbered if need be."""
+    steps = [read_step(raw, index) for index, raw in enumerate(recipe.steps)]
+    names = [step.name for step in steps]
+    return [
+        dataclasses.replace(step, name=f"{step.name}-{index + 1}") if names.count(step.name) > 1 else step
+        for index, step in enumerate(steps)
+    ]
+
+
+def read_step(raw: Any, index: int) -> Step:
+    """Read one step: `{METHOD: {options}}`, perhaps with `as`.
+
+    Raises:
+        RequestError: It is not of that form, or method or options do not exist; all faults.
+    """
+    where = f"steps.{index}"
+    if not isinstance(raw, Mapping) or len(set(raw) - {"as"}) != 1:
+        raise RequestError(
+            Fault(where, f"takes one method with its options, got {raw!r}.", "Write `- METHOD: {options}`.")
+        )
+    known = registry.steps()
+    name = next(key for key in raw if key != "as")
+    if name not in known:
+        raise RequestError(unknown("method", str(name), known, where))
+    options = raw[name] or {}
+    if not isinstance(options, Mapping):
+        raise RequestError(Fault(f"{where}.{name}", f"takes options by name, got {options!r}."))
+    method = known[name]
+    return Step(method, parse_step(method, options, f"{where}.{name}"), str(raw.get("as", name)))
+
+
+def parse_step(method: registry.Method, options: Mapping[str, Any], where: str = "") -> Any:
+    """Check a method's options; those that it does not have itself are TrainingArguments fields, if it trains.
+
+    Raises:
+        RequestError: All faults.
+    """
+    from hfcompress.training.options import read_training
+
+    own = [field.name for field in dataclasses.fields(method.config)]
+    if "training" not in own:
+        return parse(method.config, options, where)
+    tidy = {str(key).replace("-", "_"): value for key, value in options.items()}
+    given = {**tidy.pop("training", {}), **{key: tidy.pop(key) for key in list(tidy) if key not in own}}
+    config, training = gather(lambda: parse(method.config, tidy, where), lambda: read_training(given, own, where))
+    config.training = training
+    return config
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON schema of recipe files, for editors."""
+    schema = json_schema(Recipe)
+    options = {name: _step_schema(method) for name, method in registry.steps().items()}
+    schema["properties"]["steps"]["items"] = {
+        "type": "object",
+        "properties": {**options, "as": {"type": "string", "description": "name of the step's model"}},
+        "additionalProperties": False,
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _step_schema(method: registry.Method) -> dict[str, Any]:
+    schema = json_schema(method.config)
+    if "training" in schema["properties"]:
+        schema["additionalProperties"] = True
+    return {**schema, "description": method.help}
+
+
+def _override(values: Any, text: str) -> None:
+    """Set one `a.b.0.c=value` inside nested mappings and lists."""
+    path, equals, raw = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise RequestError(Fault(text, "is not of the form key=value."))
+    place = values
+    for depth, key in enumerate(keys[:-1]):
+        place = _enter(place, key, ".".join(keys[: depth + 1]))
+    last = keys[-1]
+    value = yaml.safe_load(raw) if raw else ""
+    if isinstance(place, list):
+        place[_index(place, last, path)] = value
+    else:
+        place[last] = value
+
+
+def _enter(place: Any, key: str, path: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, key, path)]
+    if isinstance(place.get(key), (dict, list)):
+        return place[key]
+    if place.get(key) is None and closest(key, place) in (None, key):
+        place[key] = {}
+        return place[key]
+    near = closest(key, [name for name in place if name != key])
+    raise RequestError(Fault(path, "has nothing inside to set.", f"Did you mean '{near}'?" if near else ""))
+
+
+def _index(place: list[Any], key: str, path: str) -> int:
+    if not key.isdigit() or int(key) >= len(place):
+        raise RequestError(Fault(path, f"takes a position from 0 to {len(place) - 1}, got '{key}'."))
+    return int(key)

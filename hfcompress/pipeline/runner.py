@@ -1,0 +1,268 @@
+"""Runs a recipe: each finished step is recorded, a stopped run goes on after the last one, the output appears whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from hfcompress.context import Context
+from hfcompress.data import TextData, load_data
+from hfcompress.errors import InterruptedByUserError
+from hfcompress.folders import move_into_place, refuse_existing, require_space, work_folder
+from hfcompress.measure.quality import predict, score
+from hfcompress.modeling.load import load_config, load_model, load_tokenizer
+from hfcompress.pipeline import provenance
+from hfcompress.pipeline.measured import compare
+from hfcompress.pipeline.plan import plan_steps
+from hfcompress.pipeline.recipe import Recipe, Step, read_steps
+from hfcompress.sources import check_hashes
+from hfcompress.tasks import Task, find_task, task_of_config, trained_labels
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+_LOGITS = "validation_logits.npy"
+
+_DONE = "step.json"
+"""Written last into a step's folder: its presence says that the step is complete."""
+
+
+@dataclass
+class Job:
+    """A recipe with everything it names looked up and checked.
+
+    Args:
+        recipe: What was asked for.
+        steps: Its steps.
+        task: The task.
+        config: The starting model's config, with the data's labels.
+        trained: Whether the starting model's head was trained for the task.
+        data: The checked rows.
+        source: What the starting model is, for the record.
+    """
+
+    recipe: Recipe
+    steps: list[Step]
+    task: Task
+    config: PretrainedConfig
+    trained: bool
+    data: TextData
+    source: dict[str, Any]
+
+    def fingerprint(self, count: int) -> str:
+        """Return what identifies the result of the first `count` steps."""
+        steps = [(step.method.name, step.settings(), step.name) for step in self.steps[:count]]
+        parts = (self.source, self.data.fingerprint, self.data.max_length, self.recipe.seed, self.task.name, steps)
+        return provenance.fingerprint(provenance.versions(), *parts)
+
+
+def prepare(recipe: Recipe) -> Job:
+    """Look up and check everything that a recipe names, before anything long starts.
+
+    Raises:
+        RequestError: Something is wrong with recipe, model or data.
+        NetworkError: Something would have to come from the Hub, which cannot be reached.
+    """
+    check_hashes(recipe.checksums)
+    steps = read_steps(recipe)
+    config = load_config(recipe.model)
+    task = find_task(recipe.task) if recipe.task else task_of_config(config, recipe.model)
+    labels = trained_labels(config, task)
+    data = load_data(recipe.data, recipe.seed, labels)
+    if labels is None or len(labels) != len(data.label_names):
+        config.num_labels = len(data.label_names)
+    config.id2label = dict(enumerate(data.label_names))
+    config.label2id = {name: index for index, name in config.id2label.items()}
+    return Job(recipe, steps, task, config, labels is not None, data, provenance.source_record(recipe.model))
+
+
+def run(
+    job: Job,
+    output_dir: Path,
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Run a recipe's steps and put the last model into the output folder.
+
+    Args:
+        job: What `prepare` returned.
+        output_dir: Where the result goes; it appears whole or not at all.
+        overwrite: Replace an existing folder once the new one is complete.
+        progress: Show progress bars on stderr.
+        say: Told in one line what happens.
+
+    Returns:
+        What `compression.json` holds; nothing on processes other than the main one.
+
+    Raises:
+        HfcompressError: As the steps do; finished steps and checkpoints are kept for the next try.
+    """
+    refuse_existing(output_dir, overwrite)
+    require_space(
+        output_dir.parent,
+        sum(plan.disk_bytes for plan in plan_steps(job.config, job.steps, job.task, len(job.data.train))),
+    )
+    if job.data.overlap:
+        say(
+            f"note: {job.data.overlap} validation texts also stand in the training rows, which flatters the quality"
+        )
+    work = work_folder(output_dir)
+    work.mkdir(parents=True, exist_ok=True)
+    folders = _run_steps(job, work, output_dir, progress, say)
+    if not _is_main_process():
+        return {}
+    say("measuring quality, size and latency")
+    known = {name: np.load(folder / _LOGITS, allow_pickle=False) for name, folder in folders.items()}
+    original: dict[str, Path | str] = {"original": job.recipe.model} if job.trained else {}
+    rows = compare({**original, **folders}, job.task, job.data, job.recipe.seed, known_logits=known, progress=progress)
+    return _finish(job, output_dir, work, folders, rows)
+
+
+def finished(job: Job, output_dir: Path) -> dict[str, Any] | None:
+    """Return the record of an output folder that this very recipe made, or None."""
+    path = output_dir / provenance.FILE_NAME
+    if not path.is_file():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record if record.get("fingerprint") == job.fingerprint(len(job.steps)) else None
+
+
+def _run_steps(job: Job, work: Path, output_dir: Path, progress: bool, say: Callable[[str], None]) -> dict[str, Path]:
+    """Run the steps that are not done yet; return every step's folder by its name."""
+    folders: dict[str, Path] = {}
+    for index, step in enumerate(job.steps):
+        label = step.name if step.name == step.method.name else f"{step.method.name} ({step.name})"
+        title = f"step {index + 1} of {len(job.steps)}: {label}"
+        done = _reuse(job, index, work, output_dir)
+        say(f"{title} is done already" if done else title)
+        folders[step.name] = done or _run_step(job, index, work, folders, progress)
+    return folders
+
+
+def _step_folder(job: Job, index: int) -> str:
+    return f"{index + 1}-{job.steps[index].name}-{job.fingerprint(index + 1)}"
+
+
+def _reuse(job: Job, index: int, work: Path, output_dir: Path) -> Path | None:
+    """Return the folder of a step that was finished before, here or in the output that is to be replaced."""
+    name = _step_folder(job, index)
+    places = (work / name, output_dir / "steps" / name)
+    return next((place for place in places if (place / _DONE).is_file()), None)
+
+
+def _run_step(job: Job, index: int, work: Path, folders: dict[str, Path], progress: bool) -> Path:
+    """Run one step and leave its model, complete, in a folder of its own."""
+    step = job.steps[index]
+    folder = work / _step_folder(job, index)
+    scratch = folder.with_name(folder.name + ".scratch")
+    scratch.mkdir(parents=True, exist_ok=True)
+    before = folders[job.steps[index - 1].name] if index else None
+    model = load_model(str(before), job.task) if before else _starting_model(job)
+    tokenizer = load_tokenizer(str(before) if before else job.recipe.model)
+    context = Context(job.task, job.data, tokenizer, job.recipe.seed, scratch, folders, progress)
+    start = time.perf_counter()
+    try:
+        model = step.method.target(model, step.config, context)
+    except KeyboardInterrupt:
+        raise InterruptedByUserError("Stopped.") from None
+    seconds = time.perf_counter() - start
+    made = folder.with_name(folder.name + ".new")
+    shutil.rmtree(made, ignore_errors=True)
+    if _is_main_process():
+        _record_step(job, step, model, context, made, before, seconds)
+        made.rename(folder)
+        shutil.rmtree(scratch)
+    _wait_for_everyone()
+    return folder
+
+
+def _record_step(
+    job: Job, step: Step, model: PreTrainedModel, context: Context, made: Path, before: Path | None, seconds: float
+) -> None:
+    """Save a step's model with its tokenizer, its validation logits, and the record that makes it complete."""
+    model.save_pretrained(made)
+    context.tokenizer.save_pretrained(made)
+    logits = predict(model, context.tokenizer, job.data.validation, job.data.max_length, progress=context.progress)
+    np.save(made / _LOGITS, logits, allow_pickle=False)
+    quality = score(logits, np.asarray(job.data.validation["labels"]), job.task, job.recipe.seed)
+    record = {
+        "name": step.name,
+        "method": step.method.name,
+        "config": step.settings(),
+        "seconds": round(seconds, 1),
+        "before": _read(before)["after"] if before else None,
+        "after": quality.to_dict(),
+    }
+    provenance.write_json(made / _DONE, record)
+
+
+def _is_main_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _wait_for_everyone() -> None:
+    """Under `accelerate launch` or `torchrun`: the others go on once the main process has saved."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _starting_model(job: Job) -> PreTrainedModel:
+    torch.manual_seed(job.recipe.seed)
+    config = job.config
+    return load_model(
+        job.recipe.model, job.task, num_labels=config.num_labels, id2label=config.id2label, label2id=config.label2id
+    )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / _DONE).read_text(encoding="utf-8"))
+    return record
+
+
+def _finish(
+    job: Job, output_dir: Path, work: Path, folders: dict[str, Path], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Put the last step's model and the record together, and move them into place."""
+    final = work / "final"
+    shutil.rmtree(final, ignore_errors=True)
+    shutil.copytree(folders[job.steps[-1].name], final, ignore=shutil.ignore_patterns(_DONE, _LOGITS))
+    if job.recipe.keep_steps:
+        for folder in folders.values():
+            shutil.copytree(folder, final / "steps" / folder.name)
+    record = {
+        "fingerprint": job.fingerprint(len(job.steps)),
+        "description": job.recipe.description,
+        "task": job.task.name,
+        "source": job.source,
+        "data": _data_record(job),
+        "seed": job.recipe.seed,
+        "steps": [_read(folder) for folder in folders.values()],
+        "results": rows,
+        "versions": provenance.versions(),
+        "hardware": provenance.hardware(),
+    }
+    provenance.write_json(final / provenance.FILE_NAME, record)
+    move_into_place(final, output_dir)
+    shutil.rmtree(work, ignore_errors=True)
+    return record
+
+
+def _data_record(job: Job) -> dict[str, Any]:
+    dataset = job.recipe.data.dataset
+    return {
+        "dataset": Path(dataset).name if Path(dataset).exists() else dataset,
+        "fingerprint": job.data.fingerprint,
+        "training_rows": len(job.data.train),
+        "validation_rows": len(job.data.validation),
+        "labels": list(job.data.label_names),
+    }

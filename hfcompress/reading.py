@@ -1,0 +1,79 @@
+"""Reading: a Hub id, a file or a folder becomes the splits of a data set, as they are."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hfcompress.errors import DataError, Fault, RequestError
+from hfcompress.sources import require_dataset, resolve, unreachable
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+"""The builder of `datasets` by file ending."""
+
+# pandas would read the texts "None", "null" and "NA" as missing.
+CSV_OPTIONS = {"keep_default_na": False}
+
+
+def load_splits(dataset: str) -> DatasetDict:
+    """Read a data set by its name on the Hub, or a file or folder.
+
+    Raises:
+        DataError: It is not there, or cannot be read.
+        NetworkError: It would have to come from the Hub, which cannot be reached.
+    """
+    from datasets import DatasetDict, load_dataset, load_dataset_builder
+
+    place = resolve(dataset)
+    path = Path(place)
+    if path.is_file():
+        return DatasetDict(train=load_file(path))
+    with _readable(dataset):
+        if path.is_dir():
+            is_csv = hasattr(load_dataset_builder(place).config, "keep_default_na")
+            return load_dataset(place, **(CSV_OPTIONS if is_csv else {}))
+        if place.startswith((".", "/", "~")) or path.suffix in FORMATS:
+            raise DataError(Fault(dataset, "there is no such file or folder."))
+        name, _, config = place.partition(":")
+        require_dataset(name)
+        loaded = load_dataset(name, config or None)
+        return loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded)
+
+
+def load_file(path: Path) -> Dataset:
+    """Read one data file.
+
+    Raises:
+        DataError: It is empty, of another kind, or cannot be read.
+    """
+    from datasets import load_dataset
+
+    if path.suffix not in FORMATS:
+        raise DataError(Fault(str(path), "is not a data file.", f"Allowed endings: {', '.join(FORMATS)}."))
+    if path.stat().st_size == 0:
+        raise DataError(Fault(str(path), "is empty."))
+    options = CSV_OPTIONS if path.suffix == ".csv" else {}
+    with _readable(str(path)):
+        return load_dataset(FORMATS[path.suffix], data_files=glob.escape(str(path)), split="train", **options)
+
+
+@contextmanager
+def _readable(dataset: str) -> Iterator[None]:
+    """Say in one sentence what `datasets` could not read."""
+    from datasets.exceptions import DatasetsError
+
+    try:
+        yield
+    except RequestError:
+        raise
+    except ConnectionError:
+        raise unreachable(dataset, "dataset") from None
+    except (DatasetsError, ValueError, FileNotFoundError) as error:
+        cause = str(error.__cause__ or error).strip() or type(error).__name__
+        raise DataError(Fault(dataset, f"cannot be read as a data set: {cause.splitlines()[0]}")) from error

@@ -1,0 +1,127 @@
+"""Callbacks: the losses' own parameters, the progress bar, and stopping on Ctrl-C with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+import torch.distributed
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class ObjectiveCallback(TrainerCallback):
+    """Does for the losses' learned parameters what the Trainer does for the model's: averages and clears gradients.
+
+    Args:
+        modules: The losses.
+    """
+
+    def __init__(self, modules: nn.Module) -> None:
+        self.modules = modules
+
+    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        """Start from the same parameters on every process."""
+        if args.world_size > 1:
+            for parameter in self.modules.parameters():
+                torch.distributed.broadcast(parameter.data, src=0)
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
+        """Average the gradients over the processes, as DDP does for the model."""
+        if args.world_size > 1:
+            for parameter in self.modules.parameters():
+                if parameter.grad is not None:
+                    torch.distributed.all_reduce(parameter.grad)
+                    parameter.grad /= args.world_size
+
+    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
+        """Clear the gradients: the Trainer clears the model's alone."""
+        self.modules.zero_grad()
+
+
+class ProgressCallback(TrainerCallback):
+    """One bar on stderr with the losses beside it; stdout stays for the result.
+
+    Args:
+        title: What is being done.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Open the bar where training goes on from."""
+        if state.is_world_process_zero:
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc=self.title, unit="step", file=sys.stderr
+            )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Advance the bar."""
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Show the losses."""
+        shown = {name: f"{value:.3g}" for name, value in (logs or {}).items() if name.startswith("loss")}
+        if self.bar is not None and shown:
+            self.bar.set_postfix(shown)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class InterruptCallback(TrainerCallback):
+    """Turns Ctrl-C (or SIGTERM) into: finish this step, save a checkpoint, stop. A second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._before: dict[int, Any] = {}
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Listen for the signals, where that is possible (the main thread)."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            self.restore()
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Save and stop after the step in which the signal came."""
+        if self.interrupted:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Give the signals back."""
+        self.restore()
+
+    def restore(self) -> None:
+        """Put the former signal handlers back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}

@@ -1,0 +1,96 @@
+"""One training run inside a step: arguments, data, trainer, resume, Ctrl-C."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hfcompress.context import Context
+from hfcompress.data import TEACHER_PREFIX, tokenize
+from hfcompress.errors import InterruptedByUserError
+from hfcompress.training.checkpoints import checkpoints
+from hfcompress.training.options import DEFAULTS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass
+class Run:
+    """What to train, and how.
+
+    Args:
+        title: Shown beside the progress bar.
+        training: TrainingArguments that differ from `DEFAULTS`.
+        teacher: The model to learn from, if any.
+        teacher_tokenizer: Its tokenizer.
+        losses: What the student is trained on.
+        layer_map: Which layers the losses on hidden states compare.
+    """
+
+    title: str
+    training: dict[str, Any]
+    teacher: PreTrainedModel | None = None
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None
+    losses: dict[str, Any] | None = None
+    layer_map: str = "uniform"
+    callbacks: list[Any] = field(default_factory=list)
+
+
+def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel:
+    """Train a model on the context's data, from the last checkpoint in its work folder if there is one.
+
+    Raises:
+        InterruptedByUserError: Ctrl-C; a checkpoint was saved.
+        NonFiniteLossError: The loss became NaN or infinite.
+    """
+    from transformers import PrinterCallback
+    from transformers import ProgressCallback as TransformersProgress
+
+    from hfcompress.training.arguments import CompressionArguments
+    from hfcompress.training.callbacks import InterruptCallback, ProgressCallback
+    from hfcompress.training.collator import PairedCollator
+    from hfcompress.training.teacher import same_vocabulary
+    from hfcompress.training.trainer import CompressionTrainer
+
+    args = CompressionArguments(
+        output_dir=str(context.work_dir),
+        seed=context.seed,
+        disable_tqdm=True,
+        eval_strategy="no",
+        losses=run.losses,
+        layer_map=run.layer_map,
+        **_settings(run.training),
+    )
+    other = run.teacher_tokenizer
+    if other is not None and same_vocabulary(other, context.tokenizer):
+        other = None
+    interrupt = InterruptCallback()
+    trainer = CompressionTrainer(
+        model=model,
+        args=args,
+        train_dataset=tokenize(context.data.train, context.tokenizer, context.data.max_length, other),
+        data_collator=PairedCollator(context.tokenizer, other, TEACHER_PREFIX),
+        processing_class=context.tokenizer,
+        teacher=run.teacher,
+        teacher_processing_class=run.teacher_tokenizer,
+        callbacks=[interrupt, *run.callbacks, *([ProgressCallback(run.title)] if context.progress else [])],
+    )
+    for callback in (PrinterCallback, TransformersProgress):
+        trainer.remove_callback(callback)
+    saved = checkpoints(context.work_dir)
+    trainer.train(resume_from_checkpoint=str(saved[0]) if saved else None)
+    if interrupt.interrupted:
+        raise InterruptedByUserError(
+            f"Stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint is kept."
+        )
+    return trainer.accelerator.unwrap_model(trainer.model).eval()
+
+
+def _settings(training: dict[str, Any]) -> dict[str, Any]:
+    import torch
+
+    defaults = dict(DEFAULTS)
+    if not torch.cuda.is_available():
+        defaults["dataloader_pin_memory"] = False
+    return defaults | training
