@@ -99,11 +99,16 @@ def task_of_config(config: PretrainedConfig, source: str) -> Task:
         task = task_of_class(name)
         if task is not None:
             return task
-    plain = ("Model", "ForMaskedLM", "ForPreTraining")
-    if all(name.endswith(plain) for name in names):
+    if all(_is_encoder(name) for name in names):
         return TASKS["text-classification"]
     fix = f"Pass --task; allowed: {', '.join(TASKS)}."
     raise ModelError(Fault(source, f"is a {names[0]}, a task that hfcompress does not know.", fix))
+
+
+def _is_encoder(class_name: str) -> bool:
+    """Say whether a class is an encoder as it was pretrained, without a task of its own."""
+    plain = class_name.endswith("Model") and not class_name.endswith(("LMHeadModel", "LMModel"))
+    return plain or class_name.endswith(("ForMaskedLM", "ForPreTraining"))
 
 
 def trained_labels(config: PretrainedConfig, task: Task) -> tuple[str, ...] | None:

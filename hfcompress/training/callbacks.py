@@ -95,6 +95,7 @@ class InterruptCallback(TrainerCallback):
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         """Listen for the signals, where that is possible (the main thread)."""
+        self.interrupted = False
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -32,6 +32,7 @@ from hfcompress.training.teacher import Teacher, check_teacher, load_teacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.trainer_utils import TrainOutput
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class CompressionMixin:
     teacher: Teacher | None = None
     _student_columns: frozenset[str] | None = None
     _grouped: LengthGroupedSampler | None = None
+    _sums: dict[str, Tensor]
+    _steps_since_log: int
 
     def __init__(
         self,
@@ -91,8 +94,7 @@ class CompressionMixin:
         self._check_tokens()
         self.objective_modules = self.objective.modules().to(self.args.device)
         self.add_callback(ObjectiveCallback(self.objective_modules))
-        self._sums: dict[str, Tensor] = {}
-        self._steps_since_log = 0
+        self._signature_columns = None  # to be found again, with the teacher's
         # This class averages over the accumulated batches itself; the Trainer's division is undone in `_scale`.
         self.model_accepts_loss_kwargs = False
         self._trainer_divides = self.compute_loss_func is None or hasattr(type(self), "loss_is_scaled_for_ga")
@@ -162,6 +164,11 @@ class CompressionMixin:
         return batches, items
 
     # The loss.
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train; what an earlier training left unlogged is forgotten, as the Trainer forgets it."""
+        self._sums, self._steps_since_log = {}, 0
+        return super().train(*args, **kwargs)
 
     def compute_loss(
         self,
