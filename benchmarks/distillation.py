@@ -53,7 +53,10 @@ def main():
     collate = PairedCollator(tokenizer)
     sampler = LengthGroupedSampler([len(ids) for ids in rows["input_ids"]], options.batch_size, seed=0)
     order = list(sampler)
-    batches = [collate([rows[i] for i in order[n * options.batch_size : (n + 1) * options.batch_size]]) for n in range(options.rounds + 3)]
+    batches = [
+        collate([rows[i] for i in order[n * options.batch_size : (n + 1) * options.batch_size]])
+        for n in range(options.rounds + 3)
+    ]
 
     with tempfile.TemporaryDirectory() as scratch:
         steps = {"plain": plain_step(teacher, scratch), "teacher": teacher_step(teacher)}

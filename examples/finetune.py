@@ -28,7 +28,10 @@ def main():
     parts = rows.train_test_split(test_size=0.1, seed=0)
 
     model = AutoModelForSequenceClassification.from_pretrained(
-        options.model, num_labels=len(names), id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)}
+        options.model,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={n: i for i, n in enumerate(names)},
     )
     trainer = Trainer(
         model=model,

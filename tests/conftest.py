@@ -7,7 +7,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="hfcompress-tests-"))
+_cache = tempfile.TemporaryDirectory(prefix="hfcompress-tests-")
+os.environ["HF_DATASETS_CACHE"] = _cache.name
 
 import pytest
 import torch

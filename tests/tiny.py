@@ -59,7 +59,7 @@ def tiny_config(family="bert", layers=2, width=32, num_labels=2, **overrides):
 
 
 def tiny_model(family="bert", layers=2, trained_head=True, seed=0, **overrides):
-    """A random classifier in evaluation mode; its head's bias is not zero, as after training, unless asked otherwise."""
+    """A random classifier in evaluation mode; its head's bias is not zero, as after training, unless asked."""
     torch.manual_seed(seed)
     model = AutoModelForSequenceClassification.from_config(tiny_config(family, layers, **overrides))
     if trained_head:

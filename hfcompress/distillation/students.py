@@ -43,4 +43,8 @@ def student_config(spec: str, teacher: PretrainedConfig) -> PretrainedConfig:
 def label_settings(teacher: PretrainedConfig) -> dict[str, object]:
     """Return the config values that give a model another's labels."""
     names = label_names(teacher)
-    return {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+    }

@@ -105,7 +105,7 @@ def cut(model: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
         number, _, rest = name.removeprefix(prefix).partition(".")
         if int(number) in new_place:
             state[f"{prefix}{new_place[int(number)]}.{rest}"] = tensor
-    small = type(model)(cut_config(model.config, layers)).to(dtype=model.dtype)
+    small = type(model)(cut_config(model.config, layers)).to(model.dtype)  # type: ignore[arg-type]
     result = small.load_state_dict(state, strict=False)
     if result.missing_keys or result.unexpected_keys:
         raise ModelError(f"cutting {type(model).__name__} left weights without a place: {result}")

@@ -113,9 +113,7 @@ def run(
         sum(plan.disk_bytes for plan in plan_steps(job.config, job.steps, job.task, len(job.data.train))),
     )
     if job.data.overlap:
-        say(
-            f"note: {job.data.overlap} validation texts also stand in the training rows, which flatters the quality"
-        )
+        say(f"note: {job.data.overlap} validation texts also stand in the training rows, which flatters the quality")
     work = work_folder(output_dir)
     work.mkdir(parents=True, exist_ok=True)
     folders = _run_steps(job, work, output_dir, progress, say)

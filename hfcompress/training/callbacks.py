@@ -1,4 +1,4 @@
-"""Callbacks: the losses' own parameters, the progress bar, and stopping on Ctrl-C with a checkpoint."""
+"""Callbacks: the progress bar, and stopping on Ctrl-C with a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,39 +8,8 @@ import threading
 from types import FrameType
 from typing import Any
 
-import torch.distributed
-from torch import nn
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-
-class ObjectiveCallback(TrainerCallback):
-    """Does for the losses' learned parameters what the Trainer does for the model's: averages and clears gradients.
-
-    Args:
-        modules: The losses.
-    """
-
-    def __init__(self, modules: nn.Module) -> None:
-        self.modules = modules
-
-    def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
-        """Start from the same parameters on every process."""
-        if args.world_size > 1:
-            for parameter in self.modules.parameters():
-                torch.distributed.broadcast(parameter.data, src=0)
-
-    def on_pre_optimizer_step(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
-        """Average the gradients over the processes, as DDP does for the model."""
-        if args.world_size > 1:
-            for parameter in self.modules.parameters():
-                if parameter.grad is not None:
-                    torch.distributed.all_reduce(parameter.grad)
-                    parameter.grad /= args.world_size
-
-    def on_optimizer_step(self, *_: Any, **__: Any) -> None:
-        """Clear the gradients: the Trainer clears the model's alone."""
-        self.modules.zero_grad()
 
 
 class ProgressCallback(TrainerCallback):

@@ -152,7 +152,7 @@ class Objective:
     """
 
     terms: dict[str, DistillationLoss]
-    task: nn.Module | None = None
+    task: Any = None
 
     @property
     def needs_hidden_states(self) -> bool:

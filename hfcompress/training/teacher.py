@@ -14,11 +14,11 @@ from hfcompress.data import TEACHER_PREFIX
 from hfcompress.errors import Fault, TeacherError
 from hfcompress.labels import match_labels
 from hfcompress.modeling.load import load_model, load_tokenizer
-from hfcompress.tasks import are_default_labels, task_of_class
+from hfcompress.tasks import are_default_labels, label_names, task_of_class
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-    from transformers.utils import ModelOutput
+    from transformers.utils.generic import ModelOutput
 
 
 @dataclass
@@ -139,7 +139,7 @@ def _label_order(teacher: PreTrainedModel, student: PreTrainedModel) -> Tensor |
     if teacher.config.num_labels != student.config.num_labels:
         problem = f"has {teacher.config.num_labels} labels, the student {student.config.num_labels}."
         raise TeacherError(Fault("teacher", problem, "Give the student the teacher's `num_labels`."))
-    ours, theirs = _labels(student), _labels(teacher)
+    ours, theirs = label_names(student.config), label_names(teacher.config)
     if are_default_labels(ours) or are_default_labels(theirs):
         return None
     positions = match_labels(ours, theirs)
@@ -147,7 +147,3 @@ def _label_order(teacher: PreTrainedModel, student: PreTrainedModel) -> Tensor |
         problem = f"its labels ({', '.join(theirs)}) are not the student's ({', '.join(ours)})."
         raise TeacherError(Fault("teacher", problem, "Set both configs' `id2label` to the same names."))
     return None if positions == list(range(len(positions))) else torch.tensor(positions)
-
-
-def _labels(model: PreTrainedModel) -> tuple[str, ...]:
-    return tuple(str(model.config.id2label[index]) for index in range(model.config.num_labels))

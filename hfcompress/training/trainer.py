@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,34 +12,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
-from hfcompress.data import TEACHER_PREFIX
-from hfcompress.errors import Fault, NonFiniteLossError, RequestError, TeacherError
-from hfcompress.training.callbacks import ObjectiveCallback
+from hfcompress.errors import Fault, NonFiniteLossError, RequestError
 from hfcompress.training.checkpoints import last_good_checkpoint
-from hfcompress.training.objective import (
-    DEFAULT_LOSSES,
-    Counts,
-    LayerMap,
-    ModelPair,
-    Signals,
-    build_objective,
-    parse_losses,
-    without_padding,
-)
+from hfcompress.training.distiller import Distiller, DistillerCallback, build_distiller
+from hfcompress.training.objective import DEFAULT_LOSSES, LayerMap
 from hfcompress.training.sampler import LengthGroupedSampler
-from hfcompress.training.teacher import Teacher, check_teacher, load_teacher
+from hfcompress.training.teacher import load_teacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-    from transformers.trainer_utils import TrainOutput
 
-logger = logging.getLogger(__name__)
+# What the mixin stands on is known only where it is mixed in; to the type checker it may have any attribute.
+_Trainer: Any = object
 
 _OBJECTIVE_FILE = "distillation.safetensors"
 """What is learned beside the student, in each checkpoint."""
 
 
-class CompressionMixin:
+class CompressionMixin(_Trainer):
     """Gives a `Trainer` subclass a teacher: `class MyTrainer(CompressionMixin, SomeTrainer)`.
 
     Without a teacher it changes nothing: losses and weights are bit for bit those of the class it is mixed into.
@@ -48,7 +37,7 @@ class CompressionMixin:
     Args:
         *args: For the Trainer.
         teacher: A model or a Hub id, folder or short name of one; None trains without.
-        teacher_processing_class: The teacher's tokenizer, to compare vocabularies; a teacher given by name brings its own.
+        teacher_processing_class: The teacher's tokenizer, to compare vocabularies; one given by name brings its own.
         layer_map: Which layers the losses on hidden states compare; overrides `args.layer_map`.
         **kwargs: For the Trainer.
 
@@ -58,11 +47,10 @@ class CompressionMixin:
     """
 
     # Here and not in `__init__`, since a Trainer's own may already ask for them.
-    teacher: Teacher | None = None
-    _student_columns: frozenset[str] | None = None
+    distiller: Distiller | None = None
+    _student_columns: frozenset[str] = frozenset()
     _grouped: LengthGroupedSampler | None = None
-    _sums: dict[str, Tensor]
-    _steps_since_log: int
+    _signature_columns: Any
 
     def __init__(
         self,
@@ -74,49 +62,29 @@ class CompressionMixin:
     ) -> None:
         super().__init__(*args, **kwargs)
         if teacher is not None:
-            self._prepare_teacher(teacher, teacher_processing_class, layer_map)
+            self._add_teacher(teacher, teacher_processing_class, layer_map)
 
-    def _prepare_teacher(
-        self,
-        teacher: PreTrainedModel | str,
-        tokenizer: PreTrainedTokenizerBase | None,
-        layer_map: LayerMap | None,
+    def _add_teacher(
+        self, teacher: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase | None, layer_map: LayerMap | None
     ) -> None:
         if isinstance(teacher, str):
             teacher, tokenizer = load_teacher(teacher, self.model)
-        self.teacher = check_teacher(teacher, self.model, tokenizer, self.processing_class)
+        self.distiller = build_distiller(
+            self.model,
+            teacher,
+            tokenizers=(self.processing_class, tokenizer),
+            losses=getattr(self.args, "losses", None) or DEFAULT_LOSSES,
+            layer_map=layer_map if layer_map is not None else getattr(self.args, "layer_map", "uniform"),
+            columns=getattr(self.train_dataset, "column_names", None),
+        )
         if getattr(teacher, "hf_device_map", None) is None:
             teacher.to(self.args.device)
-        _warn_if_larger(self.model, teacher)
-        map_ = layer_map if layer_map is not None else getattr(self.args, "layer_map", "uniform")
-        configs = parse_losses(getattr(self.args, "losses", None) or DEFAULT_LOSSES)
-        self.objective = build_objective(configs, ModelPair(self.model.config, teacher.config, map_))
-        self._check_tokens()
-        self.objective_modules = self.objective.modules().to(self.args.device)
-        self.add_callback(ObjectiveCallback(self.objective_modules))
-        self._signature_columns = None  # to be found again, with the teacher's
+        self.distiller.modules.to(self.args.device)
+        self.add_callback(DistillerCallback(self.distiller))
         # This class averages over the accumulated batches itself; the Trainer's division is undone in `_scale`.
         self.model_accepts_loss_kwargs = False
         self._trainer_divides = self.compute_loss_func is None or hasattr(type(self), "loss_is_scaled_for_ga")
         self.loss_is_scaled_for_ga = False
-
-    def _check_tokens(self) -> None:
-        """Refuse losses that compare tokens when teacher and student read different ones.
-
-        Raises:
-            TeacherError: There are such losses, or the training data holds no tokens for the teacher.
-        """
-        if self.teacher.shares_tokens:
-            return
-        if self.objective.token_losses:
-            working = [name for name, loss in self.objective.terms.items() if loss.unit == "row"]
-            fix = f"Leave them out; losses on logits still work{': ' + ', '.join(working) if working else ', such as kl'}."
-            problem = f"its tokenizer differs from the student's, and {', '.join(self.objective.token_losses)} compare token by token."
-            raise TeacherError(Fault("teacher", problem, fix))
-        columns = getattr(self.train_dataset, "column_names", None)
-        if columns is not None and f"{TEACHER_PREFIX}input_ids" not in columns:
-            fix = f"Tokenize the text for it too, into columns {TEACHER_PREFIX}input_ids and {TEACHER_PREFIX}attention_mask."
-            raise TeacherError(Fault("teacher", "its tokenizer differs from the student's.", fix))
 
     # What the Trainer feeds to the models.
 
@@ -124,12 +92,11 @@ class CompressionMixin:
         """Keep the columns that either model takes: a DistilBERT student must not starve a BERT teacher."""
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
-            self._student_columns = frozenset(self._signature_columns)
-            if self.teacher is not None:
-                own = sorted(self.teacher.columns)
-                prefix = "" if self.teacher.shares_tokens else TEACHER_PREFIX
-                extra = [prefix + name for name in own if prefix + name not in self._student_columns]
-                self._signature_columns = [*self._signature_columns, *extra]
+            columns = list(self._signature_columns or ())
+            self._student_columns = frozenset(columns)
+            if self.distiller is not None:
+                extra = [name for name in self.distiller.teacher_columns() if name not in columns]
+                self._signature_columns = columns + extra
 
     def _for_student(self, inputs: dict[str, Any]) -> dict[str, Any]:
         self._set_signature_columns_if_needed()
@@ -148,7 +115,7 @@ class CompressionMixin:
         return self._grouped
 
     def get_train_dataloader(self) -> DataLoader:
-        """Build the loader, with the sampler where accelerate finds it to tell it the epoch, that of a resumed run too."""
+        """Build the loader, with the sampler where accelerate finds it to tell it the epoch, also of a resumed run."""
         loader = super().get_train_dataloader()
         if self._grouped is not None:
             loader.set_sampler(self._grouped)
@@ -157,18 +124,11 @@ class CompressionMixin:
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """Fetch the batches of one optimizer step and count what they hold, over all processes."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if self.teacher is not None and batches:
-            counts = torch.stack([torch.stack(_count(batch)) for batch in batches]).sum(0).to(device)
-            self._total = Counts(*self.accelerator.reduce(counts, "sum"))
-            self._steps_since_log += 1
+        if self.distiller is not None and batches:
+            self.distiller.count(batches, self.accelerator)
         return batches, items
 
     # The loss.
-
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train; what an earlier training left unlogged is forgotten, as the Trainer forgets it."""
-        self._sums, self._steps_since_log = {}, 0
-        return super().train(*args, **kwargs)
 
     def compute_loss(
         self,
@@ -178,7 +138,7 @@ class CompressionMixin:
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the weighted sum of the losses while training with a teacher, the task's own loss otherwise."""
-        if self.teacher is None:
+        if self.distiller is None:
             return super().compute_loss(
                 model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
             )
@@ -187,27 +147,22 @@ class CompressionMixin:
             return super().compute_loss(
                 model, own, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
             )
-        loss, outputs = self._distillation_loss(model, inputs)
+        loss, outputs = self._distillation_loss(self.distiller, model, inputs)
         return (loss, outputs) if return_outputs else loss
 
-    def _distillation_loss(self, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Any]:
-        hidden = self.objective.needs_hidden_states
-        told = self.teacher.ask(inputs, output_hidden_states=hidden)
-        own = self._for_student(inputs)
-        if hidden:
-            own["output_hidden_states"] = True
-        counts = Counts(*(count.to(self.args.device) for count in _count(inputs)))
+    def _distillation_loss(self, distiller: Distiller, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Any]:
+        hidden = distiller.objective.needs_hidden_states
+        teacher_says = distiller.teacher.ask(inputs, output_hidden_states=hidden)
+        own = self._for_student(inputs) | ({"output_hidden_states": True} if hidden else {})
         task_mean = None
-        if self.objective.task is not None:
-            task_mean, outputs = super().compute_loss(model, own, return_outputs=True, num_items_in_batch=counts.label)
+        if distiller.objective.task is not None:
+            items = distiller.labels_in(inputs)
+            task_mean, student_says = super().compute_loss(model, own, return_outputs=True, num_items_in_batch=items)
             task_mean = task_mean.mean() / self._task_scale
         else:
-            outputs = model(**{name: value for name, value in own.items() if name not in self.label_names})
-        mask = _mask(inputs) if hidden else None
-        shares = self.objective(_signals(outputs, mask), _signals(told, mask), task_mean, counts, self._total)
-        loss = torch.stack(list(shares.values())).sum()
-        self._keep_for_log(shares)
-        return loss * self._scale, outputs
+            student_says = model(**{name: value for name, value in own.items() if name not in self.label_names})
+        loss = distiller.loss(inputs, student_says, teacher_says, task_mean)
+        return loss * self._scale, student_says
 
     @property
     def _scale(self) -> int:
@@ -227,7 +182,7 @@ class CompressionMixin:
             NonFiniteLossError: It is; the last checkpoint with finite weights is named.
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if self.teacher is not None and not torch.isfinite(loss):
+        if self.distiller is not None and not torch.isfinite(loss):
             good = last_good_checkpoint(Path(self.args.output_dir))
             kept = f"The last good checkpoint is {good}." if good else "No checkpoint was saved before."
             raise NonFiniteLossError(
@@ -238,22 +193,12 @@ class CompressionMixin:
 
     def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Predict with the student alone, on the columns that it takes."""
-        return super().prediction_step(model, self._for_student(inputs) if self.teacher else inputs, *args, **kwargs)
-
-    # Logging.
-
-    def _keep_for_log(self, shares: dict[str, Tensor]) -> None:
-        for name, share in shares.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(share)) + share.detach()
+        return super().prediction_step(model, self._for_student(inputs) if self.distiller else inputs, *args, **kwargs)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log, with each loss's share of `loss` under `loss_NAME`."""
-        if self.teacher is not None and "loss" in logs and self._sums:
-            names = list(self._sums)
-            total = self.accelerator.reduce(torch.stack([self._sums[name] for name in names]), "sum")
-            shares = (total / max(1, self._steps_since_log)).tolist()
-            logs |= {f"loss_{name}": share for name, share in zip(names, shares, strict=True)}
-            self._sums, self._steps_since_log = {}, 0
+        if self.distiller is not None and "loss" in logs:
+            logs |= self.distiller.averages(self.accelerator)
         super().log(logs, *args, **kwargs)
 
     # Optimizer and checkpoints: what is learned beside the student.
@@ -266,7 +211,7 @@ class CompressionMixin:
         """
         passed_in = self.optimizer is not None
         optimizer = super().create_optimizer(*args, **kwargs)
-        learned = list(self.objective_modules.parameters()) if self.teacher is not None else []
+        learned = list(self.distiller.modules.parameters()) if self.distiller is not None else []
         if not learned:
             return optimizer
         present = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
@@ -282,7 +227,7 @@ class CompressionMixin:
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        state = self.objective_modules.state_dict() if self.teacher is not None else {}
+        state = self.distiller.modules.state_dict() if self.distiller is not None else {}
         if state and self.args.should_save:
             save_file(
                 {name: tensor.contiguous().cpu() for name, tensor in state.items()}, Path(output_dir, _OBJECTIVE_FILE)
@@ -290,8 +235,8 @@ class CompressionMixin:
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None and self.teacher is not None and self.objective_modules.state_dict():
-            self.objective_modules.load_state_dict(load_file(Path(checkpoint, _OBJECTIVE_FILE)))
+        if checkpoint is not None and self.distiller is not None and self.distiller.modules.state_dict():
+            self.distiller.modules.load_state_dict(load_file(Path(checkpoint, _OBJECTIVE_FILE)))
 
 
 class CompressionTrainer(CompressionMixin, Trainer):
@@ -300,27 +245,3 @@ class CompressionTrainer(CompressionMixin, Trainer):
     Example:
         >>> trainer = CompressionTrainer(student, args, train_dataset=rows, teacher="my/bert")  # doctest: +SKIP
     """
-
-
-def _mask(batch: dict[str, Any]) -> Tensor:
-    mask = batch.get("attention_mask")
-    return mask.bool() if mask is not None else torch.ones_like(batch["input_ids"], dtype=torch.bool)
-
-
-def _count(batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Count the rows of logits, the tokens and the labels of one batch."""
-    rows = torch.tensor(len(next(iter(batch.values()))))
-    tokens = _mask(batch).sum() if "input_ids" in batch else rows
-    labels = batch["labels"].ne(-100).sum() if "labels" in batch else torch.tensor(0)
-    return rows, tokens.cpu(), labels.cpu()
-
-
-def _signals(outputs: Any, mask: Tensor | None) -> Signals:
-    hidden = () if mask is None else without_padding(tuple(outputs["hidden_states"]), mask)
-    return Signals(outputs["logits"], hidden)
-
-
-def _warn_if_larger(student: nn.Module, teacher: nn.Module) -> None:
-    ours, theirs = (sum(parameter.numel() for parameter in model.parameters()) for model in (student, teacher))
-    if ours > theirs:
-        logger.warning("The student (%.1f M parameters) is larger than its teacher (%.1f M).", ours / 1e6, theirs / 1e6)
