@@ -92,7 +92,7 @@ class CompressionMixin(_Trainer):
         """Keep the columns that either model takes: a DistilBERT student must not starve a BERT teacher."""
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
-            columns = list(self._signature_columns or ())
+            columns: list[str] = list(self._signature_columns or ())
             self._student_columns = frozenset(columns)
             if self.distiller is not None:
                 extra = [name for name in self.distiller.teacher_columns() if name not in columns]
