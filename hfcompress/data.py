@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -69,7 +70,7 @@ class TextData:
     max_length: int | None
     overlap: int = 0
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over all rows in their order: the same exactly when texts, labels and the split are."""
         digest = hashlib.sha256(repr(self.label_names).encode())

@@ -12,11 +12,12 @@ from hfcompress.config import checked_by, gather, option
 from hfcompress.context import Context
 from hfcompress.distillation.layer_maps import check_name
 from hfcompress.distillation.students import build_student, student_config
-from hfcompress.errors import Fault, RequestError
+from hfcompress.errors import Fault, RequestError, TeacherError
 from hfcompress.modeling.load import load_model, load_tokenizer
 from hfcompress.registry import register
-from hfcompress.training.objective import parse_losses, read_losses
+from hfcompress.training.objective import ModelPair, build_objective, parse_losses, read_losses
 from hfcompress.training.run import Run, train
+from hfcompress.training.teacher import UNTRAINED
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -58,6 +59,15 @@ class DistillConfig:
             RequestError: There is nothing to train, or the losses do not go with `alpha`.
         """
         gather(self._check_models, self.resolved_losses)
+
+    def check_start(self, trained: bool) -> None:
+        """Check, when this is a recipe's first step, that the starting model can be its teacher.
+
+        Raises:
+            TeacherError: Its head was never trained.
+        """
+        if self.teacher is None and not trained:
+            raise TeacherError(UNTRAINED)
 
     def _check_models(self) -> None:
         if self.student is None and self.teacher is None:
@@ -105,8 +115,11 @@ def combine_losses(losses: Any, temperature: float | None, alpha: float | None) 
 
 
 def plan(config: DistillConfig, teacher: PretrainedConfig) -> PretrainedConfig:
-    """Return the student's config."""
-    return student_config(config.student, teacher) if config.student else teacher
+    """Return the student's config; losses and layer map are tried on the two models."""
+    student = student_config(config.student, teacher) if config.student else teacher
+    if config.teacher is None:
+        build_objective(parse_losses(config.resolved_losses()), ModelPair(student, teacher, config.layer_map))
+    return student
 
 
 @register("distillation", "distill", DistillConfig, plan)

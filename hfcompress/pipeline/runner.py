@@ -77,6 +77,8 @@ def prepare(recipe: Recipe) -> Job:
     config = load_config(recipe.model)
     task = find_task(recipe.task) if recipe.task else task_of_config(config, recipe.model)
     labels = trained_labels(config, task)
+    if hasattr(steps[0].config, "check_start"):
+        steps[0].config.check_start(trained=labels is not None)
     data = load_data(recipe.data, recipe.seed, labels)
     if labels is None or len(labels) != len(data.label_names):
         config.num_labels = len(data.label_names)

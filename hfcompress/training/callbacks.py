@@ -8,6 +8,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+import torch
+import torch.distributed
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -81,7 +83,11 @@ class InterruptCallback(TrainerCallback):
         control: TrainerControl,
         **_: Any,
     ) -> None:
-        """Save and stop after the step in which the signal came."""
+        """Save and stop after the step in which the signal came, on all processes after the same one."""
+        if args.world_size > 1:
+            heard = torch.tensor(float(self.interrupted), device=args.device)
+            torch.distributed.all_reduce(heard)
+            self.interrupted = bool(heard > 0)
         if self.interrupted:
             control.should_save = True
             control.should_training_stop = True

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from transformers.utils.generic import ModelOutput
 
 
+UNTRAINED = Fault(
+    "teacher",
+    "its head was never trained for this task, so it would teach noise.",
+    "Fine-tune it first (--finetune-teacher, or a finetune step before), or choose a fine-tuned model.",
+)
+"""What is wrong with a teacher whose head is as it was initialised."""
+
+
 @dataclass
 class Teacher:
     """A checked teacher.
@@ -86,9 +94,7 @@ def check_teacher(
         raise TeacherError(Fault("teacher", "is the student itself.", "Pass another model, or a copy."))
     faults = []
     if is_untrained(teacher):
-        problem = "its classification head was never trained (the bias is all zeros), so it would teach noise."
-        fix = "Fine-tune it first (`--finetune-teacher` on the command line), or choose a fine-tuned model."
-        faults.append(Fault("teacher", problem, fix))
+        faults.append(UNTRAINED)
     label_order = None
     try:
         label_order = _label_order(teacher, student)

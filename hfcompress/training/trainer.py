@@ -81,6 +81,7 @@ class CompressionMixin(_Trainer):
             teacher.to(self.args.device)
         self.distiller.modules.to(self.args.device)
         self.add_callback(DistillerCallback(self.distiller))
+        self._signature_columns = None  # found again at need, with the teacher's
         # This class averages over the accumulated batches itself; the Trainer's division is undone in `_scale`.
         self.model_accepts_loss_kwargs = False
         self._trainer_divides = self.compute_loss_func is None or hasattr(type(self), "loss_is_scaled_for_ga")
