@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from hfcompress.context import Context
 from hfcompress.data import TEACHER_PREFIX, tokenize
-from hfcompress.errors import InterruptedByUserError
+from hfcompress.errors import InterruptedByUserError, NonFiniteLossError, RequestError
 from hfcompress.training.checkpoints import checkpoints
 from hfcompress.training.options import DEFAULTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from hfcompress.training.arguments import CompressionArguments
 
 
 @dataclass
@@ -47,20 +49,17 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
     from transformers import PrinterCallback
     from transformers import ProgressCallback as TransformersProgress
 
-    from hfcompress.training.arguments import CompressionArguments
     from hfcompress.training.callbacks import InterruptCallback, ProgressCallback
     from hfcompress.training.collator import PairedCollator
     from hfcompress.training.teacher import same_vocabulary
     from hfcompress.training.trainer import CompressionTrainer
 
-    args = CompressionArguments(
+    args = build_arguments(
+        run.training,
         output_dir=str(context.work_dir),
         seed=context.seed,
-        disable_tqdm=True,
-        eval_strategy="no",
         losses=run.losses,
         layer_map=run.layer_map,
-        **_settings(run.training),
     )
     other = run.teacher_tokenizer
     if other is not None and same_vocabulary(other, context.tokenizer):
@@ -79,18 +78,45 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
     for callback in (PrinterCallback, TransformersProgress):
         trainer.remove_callback(callback)
     saved = checkpoints(context.work_dir)
-    trainer.train(resume_from_checkpoint=str(saved[0]) if saved else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(saved[0]) if saved else None)
+    finally:
+        interrupt.restore()
     if interrupt.interrupted:
         raise InterruptedByUserError(
             f"Stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint is kept."
         )
-    return trainer.accelerator.unwrap_model(trainer.model).eval()
+    trained = trainer.accelerator.unwrap_model(trainer.model).eval()
+    if not all(parameter.isfinite().all() for parameter in trained.parameters()):
+        raise NonFiniteLossError(
+            "Training diverged: weights became NaN or infinite. Lower the learning rate, or train without fp16."
+        )
+    return trained
+
+
+def build_arguments(training: dict[str, Any], **ours: Any) -> CompressionArguments:
+    """Build the arguments of a run.
+
+    Args:
+        training: TrainingArguments that differ from `DEFAULTS`.
+        **ours: What the step sets itself.
+
+    Raises:
+        RequestError: transformers refuses them.
+    """
+    from hfcompress.training.arguments import CompressionArguments
+
+    try:
+        return CompressionArguments(disable_tqdm=True, eval_strategy="no", **ours, **_settings(training))
+    except RequestError:
+        raise
+    except (ValueError, ImportError) as error:
+        raise RequestError(f"transformers refuses these training arguments: {error}") from None
 
 
 def _settings(training: dict[str, Any]) -> dict[str, Any]:
     import torch
 
-    defaults = dict(DEFAULTS)
-    if not torch.cuda.is_available():
-        defaults["dataloader_pin_memory"] = False
-    return defaults | training
+    # Without an accelerator several processes find each other (by gloo) only when told that they are on CPUs.
+    on_cpu = {} if torch.accelerator.is_available() else {"use_cpu": True, "dataloader_pin_memory": False}
+    return DEFAULTS | on_cpu | training

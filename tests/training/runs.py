@@ -76,6 +76,11 @@ def weights(model):
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
+def learned(trainer):
+    """Everything that training changes: the student and the losses' projections."""
+    return weights(trainer.model) | weights(trainer.distiller.modules)
+
+
 def same(one, other):
     """Say whether two sets of weights are equal bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

@@ -7,8 +7,8 @@ import pytest
 
 from hfcompress.training.callbacks import InterruptCallback, ProgressCallback
 from tests.tiny import tiny_model
-from tests.training.runs import At, build, same, small_student
-from tests.training.worker import killed_run, learned
+from tests.training.runs import At, build, learned, same, small_student
+from tests.training.worker import killed_run
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 

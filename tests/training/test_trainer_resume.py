@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training.runs import At, logged, same
-from tests.training.worker import killed_run, learned
+from tests.training.runs import At, learned, logged, same
+from tests.training.worker import killed_run
 
 ROOT = Path(__file__).parents[2]
 

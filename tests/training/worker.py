@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from hfcompress.training.distiller import DistillerCallback
 from tests.tiny import tiny_model
-from tests.training.runs import ALL_LOSSES, At, build, rows, small_student, summed_cross_entropy, weights
+from tests.training.runs import ALL_LOSSES, At, build, learned, rows, small_student, summed_cross_entropy
 
 _SGD = {"optim": "sgd", "learning_rate": 0.05, "num_train_epochs": 2, "losses": ALL_LOSSES}
 
@@ -59,11 +59,6 @@ def killed_run(folder, callbacks=None, **options):
     return build(
         tiny_model(layers=2, seed=1), folder, tiny_model(layers=4, width=48), callbacks=callbacks, **KILLED | options
     )
-
-
-def learned(trainer):
-    """Everything that training changes: the student and the losses' projections."""
-    return weights(trainer.model) | weights(trainer.distiller.modules)
 
 
 def resumed_run(folder, size):
