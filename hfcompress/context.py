@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Interval
 
 from hfcompress.data import TextData
 from hfcompress.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Seed = Annotated[int, Interval(ge=0, lt=2**32)]
+"""What numpy takes for a seed."""
 
 
 @dataclass
@@ -30,7 +35,7 @@ class Context:
     task: Task
     data: TextData
     tokenizer: PreTrainedTokenizerBase
-    seed: int
+    seed: Seed
     work_dir: Path
     earlier: dict[str, Path]
     progress: bool = True

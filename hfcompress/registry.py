@@ -16,6 +16,9 @@ from hfcompress.errors import RequestError, unknown
 
 T = TypeVar("T")
 
+Plan = Callable[[Any, Any, Any], Any]
+"""`(config, model config, configs of earlier steps' models by name) -> model config`."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -37,14 +40,14 @@ FAMILIES = {
 class Method:
     """One registered method: its name, its config dataclass, and the class or function that does the work.
 
-    `plan(config, model_config)` returns the config of the model that the method would make, for `--dry-run`.
+    `plan` returns the config of the model that the method would make, for `--dry-run`.
     """
 
     family: str
     name: str
     config: type
     target: Any
-    plan: Callable[[Any, Any], Any] | None = None
+    plan: Plan | None = None
 
     @property
     def help(self) -> str:
@@ -55,14 +58,14 @@ class Method:
 _methods: dict[tuple[str, str], Method] = {}
 
 
-def register(family: str, name: str, config: type, plan: Callable[[Any, Any], Any] | None = None) -> Callable[[T], T]:
+def register(family: str, name: str, config: type, plan: Plan | None = None) -> Callable[[T], T]:
     """Enter a class or function into the list of methods.
 
     Args:
         family: A key of `FAMILIES`.
         name: The name that users type; unique within the family.
         config: The method's dataclass; its fields carry `help` in their metadata.
-        plan: For a step that changes the architecture: `(config, model config) -> model config`, without weights.
+        plan: For a step that changes the architecture: what comes out, without weights.
 
     Raises:
         ValueError: The family does not exist, or the name is taken.

@@ -10,6 +10,7 @@ from hfcompress.cli.options import OutputOptions, Request, Verb
 from hfcompress.cli.output import Output
 from hfcompress.cli.recipes import run_recipe
 from hfcompress.config import option
+from hfcompress.context import Seed
 from hfcompress.data import DataConfig
 from hfcompress.distillation.distill import DistillConfig
 
@@ -21,7 +22,7 @@ class DistillOptions:
     teacher: str = option(help="fine-tuned model: Hub id, folder, or short name such as bert-base")
     finetune_teacher: bool = option(False, help="fine-tune the teacher on the data first, with the same training flags")
     task: str | None = option(None, help="the task (default: what the teacher's architecture says)")
-    seed: int = option(42, help="seed of everything random")
+    seed: Seed = option(42, help="seed of everything random")
 
 
 def run(request: Request, output: Output) -> None:
@@ -29,7 +30,7 @@ def run(request: Request, output: Output) -> None:
     from hfcompress.pipeline.recipe import build_recipe
 
     options, distill, data, place = request.configs
-    told = {name: value for name, value in dataclasses.asdict(distill).items() if value}
+    told = {name: value for name, value in dataclasses.asdict(distill).items() if value not in (None, {})}
     steps: list[dict[str, Any]] = [{"distill": {**told, **request.training}, "as": "student"}]
     if options.finetune_teacher:
         steps.insert(0, {"finetune": dict(request.training), "as": "teacher"})

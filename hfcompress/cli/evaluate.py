@@ -10,6 +10,7 @@ from hfcompress.cli.options import Request, Verb
 from hfcompress.cli.output import Output
 from hfcompress.cli.tables import LATENCY_NOTE, results_table
 from hfcompress.config import option
+from hfcompress.context import Seed
 from hfcompress.data import DataConfig
 from hfcompress.errors import Fault, ModelError
 
@@ -26,7 +27,7 @@ class EvaluateOptions:
     model: list[str] = option(help="Hub id, folder or short name; the first is what the others are compared with")
     task: str | None = option(None, help="the task (default: what the first model's architecture says)")
     latency: bool = option(False, help="time the models too, in one run")
-    seed: int = option(42, help="seed of the bootstrap intervals")
+    seed: Seed = option(42, help="seed of the bootstrap intervals")
 
 
 def run(request: Request, output: Output) -> None:

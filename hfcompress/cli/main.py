@@ -99,7 +99,8 @@ def _hush() -> None:
 
 
 def _explain(error: Exception) -> HfcompressError:
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # safetensors and torch tell of a full disk in words alone.
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "no space left" in str(error).lower():
         return HfcompressError(
             "The disk is full. Finished steps are kept: free some space and run the same command again to go on."
         )

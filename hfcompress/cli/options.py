@@ -24,6 +24,15 @@ class OutputOptions:
     overwrite: bool = option(False, help="replace an existing folder once the new one is complete")
     dry_run: bool = option(False, help="say what would be made and what it costs; write nothing")
 
+    def check(self) -> None:
+        """Look for a name that the result can take.
+
+        Raises:
+            RequestError: The folder is given as `.`, `..`, `/` or nothing.
+        """
+        if self.output_dir.name in ("", ".."):
+            raise RequestError(Fault("output_dir", f"takes a folder with a name, got '{self.output_dir}'."))
+
 
 @dataclass(frozen=True)
 class Request:
@@ -72,7 +81,7 @@ def read_arguments(name: str, verb: Verb, words: Sequence[str]) -> tuple[Request
         RequestError: Unknown flags (the nearest is offered), missing ones, wrong values; all of them.
     """
     parser = build_parser(name, verb)
-    known, rest = parser.parse_known_args([_with_hyphens(word) for word in words])
+    known, rest = parser.parse_known_intermixed_args([_with_hyphens(word) for word in words])
     given = {key: value for key, value in vars(known).items() if value is not None}
     output = Output(given.pop("json", False), given.pop("quiet", False))
     extra, faults = _loose_flags(rest)

@@ -23,12 +23,12 @@ def run_recipe(recipe: Recipe, options: OutputOptions, output: Output, reuse: bo
         output: Where words go.
         reuse: Show an output folder that this very recipe made before, instead of refusing it.
     """
-    from hfcompress.folders import refuse_existing
     from hfcompress.pipeline.plan import plan_steps
+    from hfcompress.pipeline.provenance import refuse_output
     from hfcompress.pipeline.runner import finished, prepare, run
 
     if not reuse and not options.dry_run:
-        refuse_existing(options.output_dir, options.overwrite)
+        refuse_output(options.output_dir, options.overwrite)
     job = prepare(recipe)
     if options.dry_run:
         plans = plan_steps(job.config, job.steps, job.task, len(job.data.train))

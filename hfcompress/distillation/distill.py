@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from hfcompress.context import Context
 from hfcompress.distillation.layer_maps import check_name
 from hfcompress.distillation.students import build_student, student_config
 from hfcompress.errors import Fault, RequestError, TeacherError
-from hfcompress.modeling.load import load_model, load_tokenizer
+from hfcompress.modeling.load import load_config, load_model, load_tokenizer
 from hfcompress.registry import register
 from hfcompress.training.objective import ModelPair, build_objective, parse_losses, read_losses
 from hfcompress.training.run import Run, train
@@ -70,7 +71,7 @@ class DistillConfig:
             raise TeacherError(UNTRAINED)
 
     def _check_models(self) -> None:
-        if self.student is None and self.teacher is None:
+        if not self.student and self.teacher is None:
             raise RequestError(Fault("student", "is missing: what is to be trained?", "For example: cut:layers=3."))
 
     def resolved_losses(self) -> dict[str, Any]:
@@ -114,11 +115,15 @@ def combine_losses(losses: Any, temperature: float | None, alpha: float | None) 
     return wanted
 
 
-def plan(config: DistillConfig, teacher: PretrainedConfig) -> PretrainedConfig:
+def plan(
+    config: DistillConfig, model_config: PretrainedConfig, earlier: Mapping[str, PretrainedConfig]
+) -> PretrainedConfig:
     """Return the student's config; losses and layer map are tried on the two models."""
-    student = student_config(config.student, teacher) if config.student else teacher
-    if config.teacher is None:
-        build_objective(parse_losses(config.resolved_losses()), ModelPair(student, teacher, config.layer_map))
+    teacher = model_config
+    if config.teacher is not None:
+        teacher = earlier[config.teacher] if config.teacher in earlier else load_config(config.teacher)
+    student = student_config(config.student, teacher) if config.student else model_config
+    build_objective(parse_losses(config.resolved_losses()), ModelPair(student, teacher, config.layer_map))
     return student
 
 

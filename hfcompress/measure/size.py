@@ -45,7 +45,8 @@ def empty_model(config: PretrainedConfig, task: Task) -> PreTrainedModel:
 
     # Eager attention: the other kinds look into the mask, which has no values here.
     with torch.device("meta"):
-        return getattr(transformers, task.auto_model).from_config(config, attn_implementation="eager").eval()
+        model = getattr(transformers, task.auto_model).from_config(config, attn_implementation="eager")
+    return model.eval().requires_grad_(False)
 
 
 def measure_size(config: PretrainedConfig, task: Task, length: int = 128) -> Size:

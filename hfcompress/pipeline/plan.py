@@ -54,10 +54,12 @@ def plan_steps(config: PretrainedConfig, steps: list[Step], task: Task, rows: in
         rows: Number of training rows.
     """
     plans = []
+    made: dict[str, PretrainedConfig] = {}
     before = measure_size(config, task)
     for step in steps:
         if step.method.plan is not None:
-            config = step.method.plan(step.config, config)
+            config = step.method.plan(step.config, config, made)
+        made[step.name] = config
         size = measure_size(config, task)
         trains = hasattr(step.config, "training")
         copies = _TRAINING_COPIES if trains else 1

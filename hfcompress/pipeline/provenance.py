@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from hfcompress._version import __version__
+from hfcompress.errors import Fault, OutputExistsError
+from hfcompress.folders import refuse_existing
 from hfcompress.sources import is_local, resolve, sha256
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
@@ -35,6 +37,22 @@ def _hub_revision(repo_id: str) -> str | None:
 
     cached = try_to_load_from_cache(repo_id, "config.json")
     return Path(cached).parent.name if isinstance(cached, str) else None
+
+
+def without_paths(settings: Mapping[str, Any], earlier: Collection[str] = ()) -> dict[str, Any]:
+    """Identify what a step's settings name on this machine: models by name and digest, files by name.
+
+    Args:
+        settings: Value by option.
+        earlier: Names of the recipe's steps, which are no folders.
+    """
+
+    def shown(name: str, value: Any) -> Any:
+        if name in ("student", "teacher") and value not in earlier and Path(resolve(value)).is_dir():
+            return source_record(value)
+        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+
+    return {name: shown(name, value) for name, value in settings.items()}
 
 
 def versions() -> dict[str, str]:
@@ -74,6 +92,19 @@ def fingerprint(*parts: Any) -> str:
     """Return twelve hexadecimal digits that change when any part does; parts are anything JSON can hold."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def refuse_output(output_dir: Path, overwrite: bool) -> None:
+    """Make sure that the result may be put there, and that nothing but an earlier result is replaced.
+
+    Raises:
+        OutputExistsError: It exists and is not to be replaced, or holds something else, or cannot be written.
+    """
+    refuse_existing(output_dir, overwrite)
+    empty = output_dir.is_dir() and not any(output_dir.iterdir())
+    if output_dir.exists() and not empty and not (output_dir / FILE_NAME).is_file():
+        problem = f"is not replaced, for hfcompress did not make it: it holds no {FILE_NAME}."
+        raise OutputExistsError(Fault(str(output_dir), problem, "Choose another --output-dir, or remove it yourself."))
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +14,16 @@ import yaml
 
 from hfcompress import registry
 from hfcompress.config import gather, json_schema, option, parse
+from hfcompress.context import Seed
 from hfcompress.data import DataConfig
 from hfcompress.errors import Fault, RequestError, closest, unknown
 from hfcompress.tasks import find_task
 
 _PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
 """Where recipes lie: inside an installed package, or beside it in a checkout."""
+
+ORIGINAL = "original"
+"""What the starting model is called in tables; no step may take the name."""
 
 
 @dataclass
@@ -31,7 +36,7 @@ class Recipe:
         help="the steps in order: `- METHOD: {options}`, with `as: NAME` beside to name its model"
     )
     task: str | None = option(None, help="the task (default: what the model's architecture says)")
-    seed: int = option(42, help="seed of everything random")
+    seed: Seed = option(42, help="seed of everything random")
     description: str = option("", help="one sentence on what the recipe is for")
     checksums: dict[str, str] = option({}, help="SHA-256 that files must have, by source")
     keep_steps: bool = option(False, help="keep the earlier steps' models in the output folder, under steps/")
@@ -150,7 +155,24 @@ def read_step(raw: Any, index: int) -> Step:
     if not isinstance(options, Mapping):
         raise RequestError(Fault(f"{where}.{name}", f"takes options by name, got {options!r}."))
     method = known[name]
-    return Step(method, parse_step(method, options, f"{where}.{name}"), str(raw.get("as", name)))
+    called, config = gather(
+        lambda: _step_name(str(raw.get("as", name)), f"{where}.as"),
+        lambda: parse_step(method, options, f"{where}.{name}"),
+    )
+    return Step(method, config, called)
+
+
+def _step_name(name: str, where: str) -> str:
+    """Check what a step's model is to be called; folders are named after it.
+
+    Raises:
+        RequestError: It is more than letters, digits, `_`, `.` and `-`, or taken.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise RequestError(Fault(where, f"takes letters, digits, _, . and -, got {name!r}."))
+    if name == ORIGINAL:
+        raise RequestError(Fault(where, f"'{name}' is what the starting model is called.", "Choose another name."))
+    return name
 
 
 def parse_step(method: registry.Method, options: Mapping[str, Any], where: str = "") -> Any:
@@ -165,10 +187,24 @@ def parse_step(method: registry.Method, options: Mapping[str, Any], where: str =
     if "training" not in own:
         return parse(method.config, options, where)
     tidy = {str(key).replace("-", "_"): value for key, value in options.items()}
-    given = {**tidy.pop("training", {}), **{key: tidy.pop(key) for key in list(tidy) if key not in own}}
-    config, training = gather(lambda: parse(method.config, tidy, where), lambda: read_training(given, own, where))
+    nested = tidy.pop("training", {})
+    if not isinstance(nested, Mapping):
+        raise RequestError(Fault(f"{where}.training", f"takes options by name, got {nested!r}."))
+    given = {**nested, **{key: tidy.pop(key) for key in list(tidy) if key not in own}}
+    config, training = gather(lambda: _parse(method.config, tidy, where), lambda: read_training(given, own, where))
     config.training = training
     return config
+
+
+def _parse(cls: type, options: Mapping[str, Any], where: str) -> Any:
+    """Check options; a config's own checks do not know where in the recipe it stands."""
+    try:
+        return parse(cls, options, where)
+    except RequestError as error:
+        known = (
+            f if f.where.startswith(where) else dataclasses.replace(f, where=f"{where}.{f.where}") for f in error.faults
+        )
+        raise RequestError(*known) from None
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -200,7 +236,10 @@ def _override(values: Any, text: str) -> None:
     for depth, key in enumerate(keys[:-1]):
         place = _enter(place, key, ".".join(keys[: depth + 1]))
     last = keys[-1]
-    value = yaml.safe_load(raw) if raw else ""
+    try:
+        value = yaml.safe_load(raw) if raw else ""
+    except yaml.YAMLError:
+        raise RequestError(Fault(path, f"is not given valid YAML: {raw}")) from None
     if isinstance(place, list):
         place[_index(place, last, path)] = value
     else:
@@ -209,7 +248,10 @@ def _override(values: Any, text: str) -> None:
 
 def _enter(place: Any, key: str, path: str) -> Any:
     if isinstance(place, list):
-        return place[_index(place, key, path)]
+        inside = place[_index(place, key, path)]
+        if not isinstance(inside, (dict, list)):
+            raise RequestError(Fault(path, "has nothing inside to set."))
+        return inside
     if isinstance(place.get(key), (dict, list)):
         return place[key]
     if place.get(key) is None and closest(key, place) in (None, key):

@@ -7,25 +7,29 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from hfcompress.config import gather
 from hfcompress.context import Context
 from hfcompress.data import TextData, load_data
-from hfcompress.errors import InterruptedByUserError
-from hfcompress.folders import move_into_place, refuse_existing, require_space, work_folder
+from hfcompress.errors import InterruptedByUserError, RequestError
+from hfcompress.folders import move_into_place, require_space, work_folder
 from hfcompress.measure.quality import predict, score
 from hfcompress.modeling.load import load_config, load_model, load_tokenizer
 from hfcompress.pipeline import provenance
 from hfcompress.pipeline.measured import compare
 from hfcompress.pipeline.plan import plan_steps
-from hfcompress.pipeline.recipe import Recipe, Step, read_steps
+from hfcompress.pipeline.recipe import ORIGINAL, Recipe, Step, read_steps
 from hfcompress.sources import check_hashes
 from hfcompress.tasks import Task, find_task, task_of_config, trained_labels
+from hfcompress.training.run import build_arguments
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -48,6 +52,7 @@ class Job:
         trained: Whether the starting model's head was trained for the task.
         data: The checked rows.
         source: What the starting model is, for the record.
+        settings: The steps' options, for the record.
     """
 
     recipe: Recipe
@@ -57,10 +62,12 @@ class Job:
     trained: bool
     data: TextData
     source: dict[str, Any]
+    settings: list[dict[str, Any]]
 
     def fingerprint(self, count: int) -> str:
         """Return what identifies the result of the first `count` steps."""
-        steps = [(step.method.name, step.settings(), step.name) for step in self.steps[:count]]
+        chosen = zip(self.steps[:count], self.settings[:count], strict=True)
+        steps = [(step.method.name, settings, step.name) for step, settings in chosen]
         parts = (self.source, self.data.fingerprint, self.data.max_length, self.recipe.seed, self.task.name, steps)
         return provenance.fingerprint(provenance.versions(), *parts)
 
@@ -74,6 +81,7 @@ def prepare(recipe: Recipe) -> Job:
     """
     check_hashes(recipe.checksums)
     steps = read_steps(recipe)
+    gather(*(partial(build_arguments, step.config.training) for step in steps if hasattr(step.config, "training")))
     config = load_config(recipe.model)
     task = find_task(recipe.task) if recipe.task else task_of_config(config, recipe.model)
     labels = trained_labels(config, task)
@@ -84,7 +92,10 @@ def prepare(recipe: Recipe) -> Job:
         config.num_labels = len(data.label_names)
     config.id2label = dict(enumerate(data.label_names))
     config.label2id = {name: index for index, name in config.id2label.items()}
-    return Job(recipe, steps, task, config, labels is not None, data, provenance.source_record(recipe.model))
+    names = [step.name for step in steps]
+    settings = [provenance.without_paths(step.settings(), names) for step in steps]
+    source = provenance.source_record(recipe.model)
+    return Job(recipe, steps, task, config, labels is not None, data, source, settings)
 
 
 def run(
@@ -109,7 +120,7 @@ def run(
     Raises:
         HfcompressError: As the steps do; finished steps and checkpoints are kept for the next try.
     """
-    refuse_existing(output_dir, overwrite)
+    provenance.refuse_output(output_dir, overwrite)
     require_space(
         output_dir.parent,
         sum(plan.disk_bytes for plan in plan_steps(job.config, job.steps, job.task, len(job.data.train))),
@@ -119,11 +130,12 @@ def run(
     work = work_folder(output_dir)
     work.mkdir(parents=True, exist_ok=True)
     folders = _run_steps(job, work, output_dir, progress, say)
+    _wait_for_everyone()  # so that none finds the output folder there already
     if not _is_main_process():
         return {}
     say("measuring quality, size and latency")
     known = {name: np.load(folder / _LOGITS, allow_pickle=False) for name, folder in folders.items()}
-    original: dict[str, Path | str] = {"original": job.recipe.model} if job.trained else {}
+    original: dict[str, Path | str] = {ORIGINAL: job.recipe.model} if job.trained else {}
     rows = compare({**original, **folders}, job.task, job.data, job.recipe.seed, known_logits=known, progress=progress)
     return _finish(job, output_dir, work, folders, rows)
 
@@ -167,23 +179,36 @@ def _run_step(job: Job, index: int, work: Path, folders: dict[str, Path], progre
     scratch = folder.with_name(folder.name + ".scratch")
     scratch.mkdir(parents=True, exist_ok=True)
     before = folders[job.steps[index - 1].name] if index else None
-    model = load_model(str(before), job.task) if before else _starting_model(job)
-    tokenizer = load_tokenizer(str(before) if before else job.recipe.model)
-    context = Context(job.task, job.data, tokenizer, job.recipe.seed, scratch, folders, progress)
+    # Every step starts from the seed, so that it gives the same whether or not the steps before it were run just now.
+    torch.manual_seed(job.recipe.seed)
     start = time.perf_counter()
     try:
+        model = load_model(str(before), job.task) if before else _starting_model(job)
+        tokenizer = load_tokenizer(str(before) if before else job.recipe.model)
+        context = Context(job.task, job.data, tokenizer, job.recipe.seed, scratch, folders, progress)
         model = step.method.target(model, step.config, context)
+    except RequestError:
+        _clear(scratch)
+        raise
     except KeyboardInterrupt:
         raise InterruptedByUserError("Stopped.") from None
     seconds = time.perf_counter() - start
     made = folder.with_name(folder.name + ".new")
-    shutil.rmtree(made, ignore_errors=True)
     if _is_main_process():
+        shutil.rmtree(made, ignore_errors=True)
         _record_step(job, step, model, context, made, before, seconds)
+        shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
         shutil.rmtree(scratch)
     _wait_for_everyone()
     return folder
+
+
+def _clear(scratch: Path) -> None:
+    """Leave no trace of a step that was refused before it began."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    with suppress(OSError):  # the folders of finished steps stay
+        scratch.parent.rmdir()
 
 
 def _record_step(
@@ -198,7 +223,7 @@ def _record_step(
     record = {
         "name": step.name,
         "method": step.method.name,
-        "config": step.settings(),
+        "config": job.settings[job.steps.index(step)],
         "seconds": round(seconds, 1),
         "before": _read(before)["after"] if before else None,
         "after": quality.to_dict(),
@@ -217,7 +242,6 @@ def _wait_for_everyone() -> None:
 
 
 def _starting_model(job: Job) -> PreTrainedModel:
-    torch.manual_seed(job.recipe.seed)
     config = job.config
     return load_model(
         job.recipe.model, job.task, num_labels=config.num_labels, id2label=config.id2label, label2id=config.label2id
@@ -235,10 +259,12 @@ def _finish(
     """Put the last step's model and the record together, and move them into place."""
     final = work / "final"
     shutil.rmtree(final, ignore_errors=True)
-    shutil.copytree(folders[job.steps[-1].name], final, ignore=shutil.ignore_patterns(_DONE, _LOGITS))
+    last, own = folders[job.steps[-1].name], shutil.ignore_patterns(_DONE, _LOGITS)
+    # Contents alone: safetensors writes files that nobody else may read.
+    shutil.copytree(last, final, ignore=own, copy_function=shutil.copyfile)
     if job.recipe.keep_steps:
         for folder in folders.values():
-            shutil.copytree(folder, final / "steps" / folder.name)
+            shutil.copytree(folder, final / "steps" / folder.name, copy_function=shutil.copyfile)
     record = {
         "fingerprint": job.fingerprint(len(job.steps)),
         "description": job.recipe.description,

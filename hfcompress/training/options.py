@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
+
+from annotated_types import Gt
+from pydantic import Field
 
 from hfcompress.config import check_values
 from hfcompress.errors import Fault, RequestError, closest
@@ -31,14 +34,25 @@ _OURS = {
 """Fields that the step sets itself."""
 
 
+_BOUNDS: dict[str, Any] = {
+    "num_train_epochs": Field(ge=0, allow_inf_nan=False),
+    "learning_rate": Field(ge=0, allow_inf_nan=False),
+    "weight_decay": Field(ge=0, allow_inf_nan=False),
+    "per_device_train_batch_size": Gt(0),
+    "gradient_accumulation_steps": Gt(0),
+}
+"""What transformers does not check itself, or too late."""
+
+
 def training_fields() -> dict[str, Any]:
-    """Return the type of each field of `CompressionArguments` that a step's user may set."""
+    """Return the type of each field of `CompressionArguments` that a step's user may set, with its bounds."""
     from hfcompress.training.arguments import CompressionArguments
 
     hints = get_type_hints(CompressionArguments)
     hub = ("push_to_hub", "hub_")
     names = [field.name for field in dataclasses.fields(CompressionArguments) if field.init]
-    return {name: hints[name] for name in names if name not in _OURS and not name.startswith(("_", *hub))}
+    allowed = [name for name in names if name not in _OURS and not name.startswith(("_", *hub))]
+    return {name: Annotated[hints[name], _BOUNDS[name]] if name in _BOUNDS else hints[name] for name in allowed}
 
 
 def read_training(values: Mapping[str, Any], own_keys: list[str], where: str = "") -> dict[str, Any]:

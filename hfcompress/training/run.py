@@ -65,6 +65,7 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
     if other is not None and same_vocabulary(other, context.tokenizer):
         other = None
     interrupt = InterruptCallback()
+    own = [interrupt, *([ProgressCallback(run.title)] if context.progress else [])]
     trainer = CompressionTrainer(
         model=model,
         args=args,
@@ -73,7 +74,7 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
         processing_class=context.tokenizer,
         teacher=run.teacher,
         teacher_processing_class=run.teacher_tokenizer,
-        callbacks=[interrupt, *run.callbacks, *([ProgressCallback(run.title)] if context.progress else [])],
+        callbacks=[*own, *run.callbacks],
     )
     for callback in (PrinterCallback, TransformersProgress):
         trainer.remove_callback(callback)
@@ -81,7 +82,8 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
     try:
         trainer.train(resume_from_checkpoint=str(saved[0]) if saved else None)
     finally:
-        interrupt.restore()
+        for callback in own:
+            callback.on_train_end()  # the Trainer does not say so when it fails
     if interrupt.interrupted:
         raise InterruptedByUserError(
             f"Stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint is kept."
