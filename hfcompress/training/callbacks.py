@@ -19,15 +19,17 @@ class ProgressCallback(TrainerCallback):
 
     Args:
         title: What is being done.
+        show: False keeps it from showing anything.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, show: bool = True) -> None:
         self.title = title
+        self.show = show
         self.bar: tqdm | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Open the bar where training goes on from."""
-        if state.is_world_process_zero:
+        if self.show and state.is_world_process_zero:
             self.bar = tqdm(
                 total=state.max_steps, initial=state.global_step, desc=self.title, unit="step", file=sys.stderr
             )
@@ -52,6 +54,10 @@ class ProgressCallback(TrainerCallback):
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the bar, where training ended or failed."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

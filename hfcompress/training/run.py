@@ -65,7 +65,7 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
     if other is not None and same_vocabulary(other, context.tokenizer):
         other = None
     interrupt = InterruptCallback()
-    own = [interrupt, *([ProgressCallback(run.title)] if context.progress else [])]
+    progress = ProgressCallback(run.title, show=context.progress)
     trainer = CompressionTrainer(
         model=model,
         args=args,
@@ -74,7 +74,7 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
         processing_class=context.tokenizer,
         teacher=run.teacher,
         teacher_processing_class=run.teacher_tokenizer,
-        callbacks=[*own, *run.callbacks],
+        callbacks=[interrupt, progress, *run.callbacks],
     )
     for callback in (PrinterCallback, TransformersProgress):
         trainer.remove_callback(callback)
@@ -82,8 +82,9 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
     try:
         trainer.train(resume_from_checkpoint=str(saved[0]) if saved else None)
     finally:
-        for callback in own:
-            callback.on_train_end()  # the Trainer does not say so when it fails
+        # The Trainer does not tell its callbacks when it fails.
+        interrupt.restore()
+        progress.close()
     if interrupt.interrupted:
         raise InterruptedByUserError(
             f"Stopped at step {trainer.state.global_step} of {trainer.state.max_steps}; a checkpoint is kept."

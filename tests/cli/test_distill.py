@@ -112,7 +112,7 @@ def test_table_on_stdout_and_the_rest_on_stderr(teacher_dir, csv, tmp_path):
 
 def test_dry_run_writes_nothing_and_says_what_the_real_run_makes(teacher_dir, csv, tmp_path, distilled, monkeypatch):
     took = []
-    monkeypatch.setattr(InterruptCallback, "on_train_end", lambda self, args, state, *_, **__: took.append(state))
+    monkeypatch.setattr(InterruptCallback, "on_step_end", lambda self, args, state, *_, **__: took.append(state))
     words = distill_words(teacher_dir, csv, tmp_path / "out", "--gradient-accumulation-steps", "2", "--json")
     before = tree(tmp_path)
     dry = hfcompress(*words, "--num-train-epochs", "1.5", "--per-device-train-batch-size", "20", "--dry-run")
