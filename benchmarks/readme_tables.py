@@ -25,15 +25,14 @@ def quickstart():
             f"| {row['name']} | {100 * value:.1f} ({low:.1f}–{high:.1f}) | {kept} | {row['parameters'] / 1e6:.1f} M "
             f"| {row['bytes'] / 1e6:.1f} | {row['macs'] / 1e9:.2f} | {row['latency']['median_ms']:.1f} | {ratio} |"
         )
-    seconds = [step["seconds"] for step in record["steps"]]
+    teacher, student = (step["seconds"] for step in record["steps"])
     hardware = record["hardware"]
+    low, high = (100 * bound for bound in rows[1]["quality"]["difference_interval"])
     lines += [
         "",
-        f"Fine-tuning the teacher took {seconds[0]:.0f} s and the student {seconds[1]:.0f} s, on {hardware['cores']} cores "
-        f"of an {hardware['processor']}. The student's accuracy differs from the teacher's by "
-        f"{100 * (rows[1]['quality']['metrics']['accuracy'] - first['quality']['metrics']['accuracy']):+.1f} points "
-        f"(95 %: {100 * rows[1]['quality']['difference_interval'][0]:+.1f} to "
-        f"{100 * rows[1]['quality']['difference_interval'][1]:+.1f}).",
+        f"Fine-tuning the teacher took {teacher:.0f} s and distilling the student {student:.0f} s, on "
+        f"{hardware['cores']} cores ({hardware['processor']}). The 95 % interval of the student's accuracy minus its "
+        f"teacher's, on the same sentences, is {low:+.1f} to {high:+.1f} points.",
     ]
     return "\n".join(lines)
 
@@ -54,8 +53,8 @@ def distillation():
     padding = result["padding_share"]
     lines += [
         "",
-        f"Padding is {padding['random']:.1%} of the tokens in batches drawn at random, {padding['grouped']:.1%} in batches "
-        "of sentences of about the same length (`length_grouping`, which the command line turns on).",
+        f"Padding is {padding['random']:.1%} of the tokens in batches drawn at random, {padding['grouped']:.1%} in "
+        "batches of sentences of about the same length (`length_grouping`, which the command line turns on).",
     ]
     return "\n".join(lines)
 
