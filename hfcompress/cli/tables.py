@@ -9,33 +9,41 @@ from hfcompress.cli.output import table
 
 
 def results_table(rows: Sequence[dict[str, Any]]) -> Any:
-    """Show measured models, the first being what the others are compared with."""
-    timed = "latency" in rows[0]
+    """Show measured models, one a column, so that a table of two or three fits a terminal of 80 characters."""
     main = rows[0]["quality"]["main"]
-    columns = ["model", f"{main} % (95 %)", "change (95 %)", "kept", "parameters", "MB", "GMACs"]
-    columns += ["ms", "p95", "time ratio"] if timed else []
-    return table(columns, [_result_row(row, rows[0], timed) for row in rows])
+    names = [
+        f"{main} % (95 %)",
+        "change (95 %)",
+        "kept",
+        "parameters",
+        "MB",
+        "GMACs",
+        "ms",
+        "ms, 95th percentile",
+        "time ratio",
+    ]
+    cells = zip(names, *(_result_cells(row, rows[0]) for row in rows), strict=True)
+    return table(["", *(row["name"] for row in rows)], [line for line in cells if any(line[1:])])
 
 
-def _result_row(row: dict[str, Any], first: dict[str, Any], timed: bool) -> list[str]:
-    quality = row["quality"]
+def _result_cells(row: dict[str, Any], first: dict[str, Any]) -> list[str]:
+    """Return a model's figures; those that compare it with the first are empty for the first itself."""
+    quality, time = row["quality"], row.get("latency")
     value, base = (r["quality"]["metrics"][quality["main"]] for r in (row, first))
     low, high = (100 * bound for bound in quality["interval"])
-    change = [f"{100 * (value - base):+.1f}", *(f"{100 * bound:+.1f}" for bound in quality["difference_interval"])]
-    is_first = row is first
-    cells = [
-        row["name"],
+    fewest, most = (100 * bound for bound in quality["difference_interval"])
+    other = row is not first
+    return [
         f"{100 * value:.1f} ({low:.1f}–{high:.1f})",
-        "" if is_first else f"{change[0]} ({change[1]} to {change[2]})",
-        "" if is_first or not base else f"{100 * value / base:.1f} %",
+        f"{100 * (value - base):+.1f} ({fewest:+.1f} to {most:+.1f})" if other else "",
+        f"{100 * value / base:.1f} %" if other and base else "",
         f"{row['parameters'] / 1e6:.1f} M",
         f"{row['bytes'] / 1e6:.1f}",
         f"{row['macs'] / 1e9:.2f}",
+        f"{time['median_ms']:.1f}" if time else "",
+        f"{time['p95_ms']:.1f}" if time else "",
+        f"{time['ratio']:.2f}" if time and other else "",
     ]
-    if timed:
-        time = row["latency"]
-        cells += [f"{time['median_ms']:.1f}", f"{time['p95_ms']:.1f}", "" if is_first else f"{time['ratio']:.2f}"]
-    return cells
 
 
 LATENCY_NOTE = "ms: median of one text of 128 tokens in PyTorch on one thread; the models take turns in one run."

@@ -41,11 +41,16 @@ class Size:
 def empty_model(config: PretrainedConfig, task: Task) -> PreTrainedModel:
     """Build a model's modules without memory for its weights (on torch's meta device)."""
     import torch
+
+    with torch.device("meta"):
+        return _build_model(config, task)
+
+
+def _build_model(config: PretrainedConfig, task: Task) -> PreTrainedModel:
     import transformers
 
-    # Eager attention: the other kinds look into the mask, which has no values here.
-    with torch.device("meta"):
-        model = getattr(transformers, task.auto_model).from_config(config, attn_implementation="eager")
+    # Eager attention: the other kinds look into the mask, and multiply where nobody can count.
+    model = getattr(transformers, task.auto_model).from_config(config, attn_implementation="eager")
     return model.eval().requires_grad_(False)
 
 
@@ -64,14 +69,28 @@ def measure_size(config: PretrainedConfig, task: Task, length: int = 128) -> Siz
         component = component_of(name, config.model_type, prefix) if prefix else ".".join(name.split(".")[:2])
         components[component] = components.get(component, 0) + parameter.numel()
     length = min(length, getattr(config, "max_position_embeddings", length) - 2)
-    return Size(sum(components.values()), components, _macs(model, length), length)
+    return Size(sum(components.values()), components, _macs(model.config, task, length), length)
 
 
-def _macs(model: PreTrainedModel, length: int) -> int:
+def _macs(config: PretrainedConfig, task: Task, length: int) -> int:
+    """Count multiply-accumulates without memory for the weights where that can be.
+
+    An architecture that looks at values, which fake tensors do not have, is built with random weights.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    try:
+        with FakeTensorMode():
+            return _count(_build_model(config, task), length)
+    except RuntimeError:
+        return _count(_build_model(config, task), length)
+
+
+def _count(model: PreTrainedModel, length: int) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.device("meta"), torch.no_grad(), _without_pad_token(model), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), _without_pad_token(model), FlopCounterMode(display=False) as counter:
         model(input_ids=torch.ones((1, length), dtype=torch.long))
     return counter.get_total_flops() // 2
 
