@@ -176,8 +176,11 @@ def test_a_model_that_the_hub_does_not_have_is_refused(monkeypatch):
 
 
 def test_a_model_in_the_cache_needs_no_network(monkeypatch):
+    asked = []
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", lambda *args, **kwargs: asked.append(args))
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *args, **kwargs: "/cache/config.json")
     require_model("someone/model")
+    assert asked == []
 
 
 PROBE = """

@@ -9,6 +9,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from tests.cli.support import distill_words, hfcompress, tree
 from tests.tiny import FAMILIES, sentences, tiny_model, tiny_tokenizer
 
+pytestmark = pytest.mark.usefixtures("brisk")
+
 LABELS = {0: "negative", 1: "positive"}
 
 

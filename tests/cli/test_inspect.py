@@ -12,6 +12,7 @@ OTHERS = {
     "mobilebert": {"embedding_size": 16, "intra_bottleneck_size": 16, "num_feedforward_networks": 2},
     "squeezebert": {"embedding_size": 32},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "longformer": {"attention_window": 16},  # looks at the mask's values
 }
 
 

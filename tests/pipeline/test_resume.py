@@ -11,8 +11,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from hfcompress.pipeline.recipe import read_recipe
+from hfcompress.pipeline.runner import prepare
 from hfcompress.training.callbacks import InterruptCallback
 from tests.cli.support import hfcompress
+
+pytestmark = pytest.mark.usefixtures("brisk")
 
 ROOT = Path(__file__).parents[2]
 QUICK = {"num_train_epochs": 1, "per_device_train_batch_size": 8, "learning_rate": 1e-3, "save_steps": 2}
@@ -142,13 +146,23 @@ def test_other_options_of_the_second_step_reuse_the_first(place, uninterrupted, 
     assert not same(weights(place, "changed"), uninterrupted)
 
 
-@pytest.mark.parametrize("override", ["seed=1", "data.max_train_samples=24", "steps.0.finetune.learning_rate=1e-4"])
-def test_other_data_seed_or_first_step_reuse_nothing(override, place, begun, monkeypatch):
-    out = override.partition("=")[0]
-    monkeypatch.setattr("hfcompress.distillation.distill.train", fail)
-    for more in ([], [override]):
-        assert hfcompress(*words(place, out, *more)).code == 1
-    assert begun == [0, 0]
+@pytest.mark.parametrize(
+    ("override", "same_first", "same_second"),
+    [
+        ("description=words", True, True),
+        ("steps.1.distill.alpha=0.2", True, False),
+        ("steps.1.as=other", True, False),
+        ("steps.0.finetune.learning_rate=1e-4", False, False),
+        ("data.max_train_samples=24", False, False),
+        ("data.max_length=8", False, False),
+        ("data.validation=0.2", False, False),
+        ("seed=1", False, False),
+    ],
+)
+def test_what_a_step_depends_on(override, same_first, same_second, place):
+    one, other = (prepare(read_recipe(place / "two.yaml", more)) for more in ([], [override]))
+    assert (one.fingerprint(1) == other.fingerprint(1)) is same_first
+    assert (one.fingerprint(2) == other.fingerprint(2)) is same_second
 
 
 def test_a_step_folder_without_its_record_is_made_anew(place, uninterrupted, monkeypatch):

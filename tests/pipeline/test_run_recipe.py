@@ -9,6 +9,9 @@ from transformers import AutoModelForSequenceClassification, pipeline
 from tests.cli.support import hfcompress, tree
 
 
+pytestmark = pytest.mark.usefixtures("brisk")
+
+
 def record(folder):
     return json.loads((folder / "compression.json").read_text())
 
