@@ -156,7 +156,7 @@ def test_overwrite_replaces_no_folder_of_the_users(teacher_dir, csv, tmp_path):
     assert tree(tmp_path) == before
 
 
-def test_overwrite_keeps_the_old_folder_until_the_new_one_is_complete(teacher_dir, csv, tmp_path, monkeypatch):
+def test_overwrite_keeps_the_old_folder_until_the_new_one_is_complete(teacher_dir, csv, tmp_path, monkeypatch, brisk):
     out = tmp_path / "out"
     assert hfcompress(*distill_words(teacher_dir, csv, out)).code == 0
     old = tree(out)
@@ -212,7 +212,7 @@ def test_an_absent_column_is_named_with_those_there_are(teacher_dir, csv, tmp_pa
     assert "there is no column 'txt'. Did you mean 'text'? Allowed: label, text." in done.err
 
 
-def test_rows_and_validation_as_asked(teacher_dir, csv, tmp_path):
+def test_rows_and_validation_as_asked(teacher_dir, csv, tmp_path, brisk):
     held_out = tmp_path / "held-out.csv"
     held_out.write_text("text,label\n" + "\n".join(",".join(row) for row in sentences(12, seed=5)))
     for more, sizes in {

@@ -54,7 +54,7 @@ def two(tmp_path_factory, teacher_dir, csv):
 
 def test_two_processes_give_one_table(two):
     done, _ = two
-    assert len(re.findall(r"^ model +accuracy", done.stdout, re.MULTILINE)) == 1
+    assert len(re.findall(r"^ accuracy % \(95 %\)", done.stdout, re.MULTILINE)) == 1
     assert done.stdout.count("from transformers import pipeline") == 1
 
 

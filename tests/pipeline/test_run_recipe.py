@@ -8,7 +8,6 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 from tests.cli.support import hfcompress, tree
 
-
 pytestmark = pytest.mark.usefixtures("brisk")
 
 
