@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, MinLen
 
 from hfcompress.config import option
 from hfcompress.errors import DataError, Fault, unknown
@@ -33,7 +33,7 @@ TEACHER_PREFIX = "teacher_"
 class DataConfig:
     """Which data, and which of its columns."""
 
-    dataset: str = option(
+    dataset: Annotated[str, MinLen(1)] = option(
         help="Hub id (name or name:config), or a csv, json, jsonl or parquet file, or a folder of them"
     )
     text_column: str | None = option(None, help="column with the text (default: text, sentence, … when unambiguous)")
@@ -108,22 +108,26 @@ def load_data(config: DataConfig, seed: int, model_labels: tuple[str, ...] | Non
     return TextData(train, validation, names, config.max_length, overlap)
 
 
-def load_validation(config: DataConfig, model_labels: tuple[str, ...]) -> TextData:
+def load_validation(config: DataConfig, model_labels: tuple[str, ...], seed: int) -> TextData:
     """Load and check rows to evaluate on: the validation split where there is one, else all rows.
+
+    A fraction or number gives the rows that training with the same seed holds out.
 
     Args:
         config: Which data and which columns; `validation` names a split or a file, or a share of the rows.
         model_labels: The label names that the models were trained with, in order.
+        seed: Decides which rows a fraction or number holds out.
 
     Raises:
         DataError: Anything wrong with the data.
         NetworkError: It would have to come from the Hub, which cannot be reached.
     """
     splits = load_splits(config.dataset)
-    rows = _given_validation(splits, config)
-    if rows is None:
-        rows = _split(splits, config.train_split, config)
+    given = _given_validation(splits, config)
+    rows = given if given is not None else _split(splits, config.train_split, config)
     rows = _tidy(rows, _choose_columns(rows.column_names, config), config, "validation")
+    if given is None and config.validation is not None:
+        _, rows = _hold_out(rows, config, seed)
     rows, names = encode_validation(rows, config.label_names, model_labels)
     return TextData(rows, rows, names, config.max_length)
 

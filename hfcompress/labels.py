@@ -142,7 +142,7 @@ def _model_order(names: tuple[str, ...], model_labels: tuple[str, ...] | None) -
         return names
     if len(names) != len(model_labels):
         ours, theirs = f"{len(names)} labels ({_some(names)})", f"{len(model_labels)} ({_some(model_labels)})"
-        fix = "Use data with the model's labels, or fine-tune the model on this data first."
+        fix = "Use data with the model's labels, or start from a checkpoint without a trained head."
         raise DataError(Fault("labels", f"the data has {ours}, the model was trained with {theirs}.", fix))
     if are_default_labels(model_labels):
         return names

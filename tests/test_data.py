@@ -273,7 +273,7 @@ def test_training_on_fewer_rows_leaves_the_held_out_ones_alone(tmp_path, most):
 )
 def test_to_evaluate_not_every_label_need_occur(tmp_path, records, config, names, numbers):
     path = write(tmp_path, [{"text": text, "label": label} for text, label in records])
-    data = load_validation(DataConfig(path, **config), names)
+    data = load_validation(DataConfig(path, **config), names, seed=0)
     assert list(data.validation["labels"]) == numbers
     assert tuple(name.casefold() for name in data.label_names) == tuple(name.casefold() for name in names)
 
@@ -298,3 +298,12 @@ def test_the_fingerprint_depends_on_the_rows_and_the_split_alone(tmp_path):
     table.write_text("label,text\n" + "".join(f"{row['label']},{row['text']}\n" for row in labelled(20)))
     assert load(lines).fingerprint == load(table).fingerprint
     assert load(lines).fingerprint != load(lines, seed=1).fingerprint
+
+
+@pytest.mark.parametrize("validation", ["0.25", 12])
+def test_evaluation_holds_out_the_rows_that_training_held_out(csv, validation):
+    config = DataConfig(str(csv), validation=validation)
+    held_out = load_data(config, seed=3).validation["text"]
+    evaluated = load_validation(config, ("negative", "positive"), seed=3).validation["text"]
+    assert list(evaluated) == list(held_out)
+    assert list(load_validation(config, ("negative", "positive"), seed=4).validation["text"]) != list(held_out)

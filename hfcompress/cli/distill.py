@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import MinLen
 
 from hfcompress.cli.options import OutputOptions, Request, Verb
 from hfcompress.cli.output import Output
@@ -19,7 +21,9 @@ from hfcompress.distillation.distill import DistillConfig
 class DistillOptions:
     """The teacher."""
 
-    teacher: str = option(help="fine-tuned model: Hub id, folder, or short name such as bert-base")
+    teacher: Annotated[str, MinLen(1)] = option(
+        help="fine-tuned model: Hub id, folder, or short name such as bert-base"
+    )
     finetune_teacher: bool = option(False, help="fine-tune the teacher on the data first, with the same training flags")
     task: str | None = option(None, help="the task (default: what the teacher's architecture says)")
     seed: Seed = option(42, help="seed of everything random")

@@ -27,7 +27,7 @@ class EvaluateOptions:
     model: list[str] = option(help="Hub id, folder or short name; the first is what the others are compared with")
     task: str | None = option(None, help="the task (default: what the first model's architecture says)")
     latency: bool = option(False, help="time the models too, in one run")
-    seed: Seed = option(42, help="seed of the bootstrap intervals")
+    seed: Seed = option(42, help="seed of the bootstrap intervals, and of the rows that --validation 0.1 holds out")
 
 
 def run(request: Request, output: Output) -> None:
@@ -42,7 +42,7 @@ def run(request: Request, output: Output) -> None:
     first = next(iter(configs))
     task = find_task(options.task) if options.task else task_of_config(configs[first], first)
     labels = _shared_labels(configs, task)
-    rows = load_validation(data, labels)
+    rows = load_validation(data, labels, options.seed)
     found = compare(
         {name: name for name in configs}, task, rows, options.seed, latency=options.latency, progress=output.progress
     )

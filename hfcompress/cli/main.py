@@ -70,8 +70,6 @@ def _dispatch(words: list[str], debug: bool) -> None:
     if any(word in ("-h", "--help") for word in words[1:]):
         print(build_parser(name, verb).format_help())  # noqa: T201
         return
-    # Before torch is imported: threads that spin while they wait are many times slower where anything else runs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not debug:
         _hush()
     request, output = read_arguments(name, verb, words[1:])

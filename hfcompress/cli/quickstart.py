@@ -28,7 +28,9 @@ class QuickstartOptions:
     overrides: list[str] = positional(help="key=value, as for `hfcompress run`", many=True)
     from_hub: bool = option(False, help="take model and data set from the Hub instead of the packages")
     output_dir: Path = option(Path("quickstart"), help="folder for the result")
-    overwrite: bool = option(False, help="do it again, and replace the folder once the new one is complete")
+    overwrite: bool = option(
+        False, help="replace an existing folder once the new one is complete; unchanged steps are reused"
+    )
     dry_run: bool = option(False, help="say what would be made and what it costs; write nothing")
 
 

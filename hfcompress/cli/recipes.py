@@ -40,7 +40,7 @@ def run_recipe(recipe: Recipe, options: OutputOptions, output: Output, reuse: bo
         return
     done = finished(job, options.output_dir) if reuse and not options.overwrite else None
     if done is not None:
-        output.say(f"{options.output_dir} was made by this very recipe: nothing to do (--overwrite does it again).")
+        output.say(f"{options.output_dir} was made by this very recipe: nothing to do (remove it to do it again).")
     try:
         record = done or run(job, options.output_dir, options.overwrite, output.progress, output.say)
     except InterruptedByUserError as error:

@@ -46,7 +46,10 @@ def _result_cells(row: dict[str, Any], first: dict[str, Any]) -> list[str]:
     ]
 
 
-LATENCY_NOTE = "ms: median of one text of 128 tokens in PyTorch on one thread; the models take turns in one run."
+LATENCY_NOTE = (
+    "ms: median of one text of 128 tokens (or the most that the model takes) in PyTorch on one thread;\n"
+    "the models take turns in one run."
+)
 
 
 def plan_table(plans: Sequence[Any]) -> Any:

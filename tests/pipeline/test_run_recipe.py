@@ -30,7 +30,7 @@ def test_the_same_recipe_twice_has_nothing_to_do(run, tmp_path):
     before = tree(tmp_path)
     second = run("--json")
     assert (second.code, second.json) == (0, first.json)
-    assert "was made by this very recipe: nothing to do (--overwrite does it again)." in second.err
+    assert "was made by this very recipe: nothing to do (remove it to do it again)." in second.err
     assert tree(tmp_path) == before
 
 
