@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hfcompress.errors import HfcompressError, RequestError
+from hfcompress.processes import is_main_process
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Output:
 
     def say(self, text: str) -> None:
         """Tell on stderr what happens."""
-        if not self.quiet and _speaks():
+        if not self.quiet and is_main_process():
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
     def result(self, values: Any, *human: Any) -> None:
         """Print the result: JSON when asked for, otherwise the human parts (text, or rich tables) in order."""
-        if not _speaks():
+        if not is_main_process():
             return
         if self.as_json:
             print(json.dumps(values, indent=2, default=str))  # noqa: T201
@@ -49,11 +49,6 @@ class Output:
             console = Console(highlight=False, width=max(console.width, 140))
         for part in human:
             console.print(part, markup=False) if isinstance(part, str) else console.print(part)
-
-
-def _speaks() -> bool:
-    """Say whether this is the one process, of those that `accelerate launch` started, that tells what happens."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from hfcompress.pipeline import provenance
 from hfcompress.pipeline.measured import compare
 from hfcompress.pipeline.plan import plan_steps
 from hfcompress.pipeline.recipe import ORIGINAL, Recipe, Step, read_steps
+from hfcompress.processes import is_main_process
 from hfcompress.sources import check_hashes
 from hfcompress.tasks import Task, find_task, task_of_config, trained_labels
 from hfcompress.training.run import build_arguments
@@ -131,7 +131,7 @@ def run(
     work.mkdir(parents=True, exist_ok=True)
     folders = _run_steps(job, work, output_dir, progress, say)
     _wait_for_everyone()  # so that none finds the output folder there already
-    if not _is_main_process():
+    if not is_main_process():
         return {}
     say("measuring quality, size and latency")
     known = {name: np.load(folder / _LOGITS, allow_pickle=False) for name, folder in folders.items()}
@@ -194,7 +194,7 @@ def _run_step(job: Job, index: int, work: Path, folders: dict[str, Path], progre
         raise InterruptedByUserError("Stopped.") from None
     seconds = time.perf_counter() - start
     made = folder.with_name(folder.name + ".new")
-    if _is_main_process():
+    if is_main_process():
         shutil.rmtree(made, ignore_errors=True)
         _record_step(job, step, model, context, made, before, seconds)
         shutil.rmtree(folder, ignore_errors=True)
@@ -229,10 +229,6 @@ def _record_step(
         "after": quality.to_dict(),
     }
     provenance.write_json(made / _DONE, record)
-
-
-def _is_main_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _wait_for_everyone() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.context import Context
@@ -36,7 +36,6 @@ class Run:
     teacher_tokenizer: PreTrainedTokenizerBase | None = None
     losses: dict[str, Any] | None = None
     layer_map: str = "uniform"
-    callbacks: list[Any] = field(default_factory=list)
 
 
 def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel:
@@ -74,7 +73,7 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
         processing_class=context.tokenizer,
         teacher=run.teacher,
         teacher_processing_class=run.teacher_tokenizer,
-        callbacks=[interrupt, progress, *run.callbacks],
+        callbacks=[interrupt, progress],
     )
     for callback in (PrinterCallback, TransformersProgress):
         trainer.remove_callback(callback)
