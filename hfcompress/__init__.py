@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from hfcompress.errors import HfcompressError, RequestError
     from hfcompress.modeling.cut import cut
     from hfcompress.training.arguments import CompressionArguments
-    from hfcompress.training.objective import DistillationLoss, LossConfig, Signals
+    from hfcompress.training.objective import DistillationLoss, LossConfig
+    from hfcompress.training.signals import Signals
     from hfcompress.training.trainer import CompressionMixin, CompressionTrainer
 
 # Imported on first use, so that `import hfcompress` does not import torch.
@@ -23,7 +24,7 @@ _PLACES = {
     "HfcompressError": "hfcompress.errors",
     "LossConfig": "hfcompress.training.objective",
     "RequestError": "hfcompress.errors",
-    "Signals": "hfcompress.training.objective",
+    "Signals": "hfcompress.training.signals",
     "cut": "hfcompress.modeling.cut",
 }
 

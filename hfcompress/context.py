@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 from annotated_types import Interval
 
-from hfcompress.data import TextData
+from hfcompress.data import TaskData
 from hfcompress.tasks import Task
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 Seed = Annotated[int, Interval(ge=0, lt=2**32)]
 """What numpy takes for a seed."""
@@ -25,7 +22,7 @@ class Context:
     Args:
         task: What the model is for.
         data: Checked rows, not yet tokenized.
-        tokenizer: The current model's; a step that changes the vocabulary replaces it.
+        processor: The current model's tokenizer or image processor; a step that changes the vocabulary replaces it.
         seed: Decides everything random.
         work_dir: A folder of the step's own, which outlives a stopped run: checkpoints go here.
         earlier: Folders of the models that earlier steps made, by the name that the recipe gave them.
@@ -33,8 +30,8 @@ class Context:
     """
 
     task: Task
-    data: TextData
-    tokenizer: PreTrainedTokenizerBase
+    data: TaskData
+    processor: Any
     seed: Seed
     work_dir: Path
     earlier: dict[str, Path]

@@ -7,10 +7,43 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from hfcompress.errors import DataError, Fault
-from hfcompress.tasks import are_default_labels
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import PretrainedConfig
+
+
+def label_names(config: PretrainedConfig) -> tuple[str, ...]:
+    """Return a config's label names in order of their ids."""
+    names: dict[int, str] = dict(config.id2label or {})
+    return tuple(str(names[index]) for index in range(config.num_labels))
+
+
+def label_settings(config: PretrainedConfig) -> dict[str, Any]:
+    """Return the config values that give a model another's labels."""
+    names = label_names(config)
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        "problem_type": config.problem_type,
+    }
+
+
+def are_default_labels(names: tuple[str, ...]) -> bool:
+    """Say whether label names are transformers' own `LABEL_0, LABEL_1, …`, which name nothing."""
+    return all(name == f"LABEL_{index}" for index, name in enumerate(names))
+
+
+def encode_classes(
+    parts: dict[str, Dataset], given_names: Sequence[str] | None, model_labels: tuple[str, ...] | None
+) -> tuple[dict[str, Dataset], tuple[str, ...]]:
+    """Turn the column `labels` of all parts into class numbers: see `encode_labels` and `encode_validation`."""
+    if "training" not in parts:
+        rows, names = encode_validation(parts["validation"], given_names, model_labels or ())
+        return {"validation": rows}, names
+    train, validation, names = encode_labels(parts["training"], parts["validation"], given_names, model_labels)
+    return {"training": train, "validation": validation}, names
 
 
 def encode_labels(
@@ -122,7 +155,7 @@ def _names_in_data(
     """
     feature = train.features["labels"]
     if given_names and len(set(given_names)) < len(given_names):
-        raise DataError(Fault("label_names", f"a name stands twice: {_some(given_names)}."))
+        raise DataError(Fault("label_names", f"a name stands twice: {some(given_names)}."))
     if hasattr(feature, "names"):
         return tuple(given_names or feature.names), True
     values = list(train["labels"])
@@ -141,7 +174,7 @@ def _model_order(names: tuple[str, ...], model_labels: tuple[str, ...] | None) -
     if model_labels is None:
         return names
     if len(names) != len(model_labels):
-        ours, theirs = f"{len(names)} labels ({_some(names)})", f"{len(model_labels)} ({_some(model_labels)})"
+        ours, theirs = f"{len(names)} labels ({some(names)})", f"{len(model_labels)} ({some(model_labels)})"
         fix = "Use data with the model's labels, or start from a checkpoint without a trained head."
         raise DataError(Fault("labels", f"the data has {ours}, the model was trained with {theirs}.", fix))
     if are_default_labels(model_labels):
@@ -149,7 +182,7 @@ def _model_order(names: tuple[str, ...], model_labels: tuple[str, ...] | None) -
     positions = match_labels(model_labels, names)
     if positions is None:
         fix = "If they mean the same, pass --label-names in the order of the data's numbers, spelled as the model's."
-        problem = f"the data's labels ({_some(names)}) are not the model's ({_some(model_labels)})."
+        problem = f"the data's labels ({some(names)}) are not the model's ({some(model_labels)})."
         raise DataError(Fault("labels", problem, fix))
     return tuple(names[position] for position in positions)
 
@@ -178,12 +211,13 @@ def _out_of_range(values: Sequence[Any], named: list[str | None], names: tuple[s
     if not strange:
         return []
     listed = ", ".join(f"'{value}' ({count} rows)" for value, count in strange.most_common(5))
-    return [Fault("labels", f"{part} rows have labels out of range: {listed}.", f"Allowed: {_some(names)}.")]
+    return [Fault("labels", f"{part} rows have labels out of range: {listed}.", f"Allowed: {some(names)}.")]
 
 
 def _with_labels(rows: Dataset, numbers: list[int]) -> Dataset:
     return rows.remove_columns("labels").add_column("labels", numbers)
 
 
-def _some(names: Sequence[str], most: int = 8) -> str:
+def some(names: Sequence[str], most: int = 8) -> str:
+    """List names for a message, the first few of many."""
     return ", ".join(names[:most]) + (" …" if len(names) > most else "")

@@ -42,7 +42,7 @@ def run(request: Request, output: Output) -> None:
     first = next(iter(configs))
     task = find_task(options.task) if options.task else task_of_config(configs[first], first)
     labels = _shared_labels(configs, task)
-    rows = load_validation(data, labels, options.seed)
+    rows = load_validation(data, labels, options.seed, task, configs[first].problem_type)
     found = compare(
         {name: name for name in configs}, task, rows, options.seed, latency=options.latency, progress=output.progress
     )

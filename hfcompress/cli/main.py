@@ -16,6 +16,7 @@ from hfcompress.errors import HfcompressError, RequestError, unknown
 
 VERBS = {
     "distill": "train a small model to answer as a large one does",
+    "augment": "write variants of texts, without labels, for a teacher to speak on",
     "evaluate": "score models on held-out data, side by side",
     "inspect": "show what a model is made of: parameters, bytes, MACs",
     "run": "run a recipe: several steps in order, from a YAML file",

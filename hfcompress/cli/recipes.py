@@ -31,7 +31,7 @@ def run_recipe(recipe: Recipe, options: OutputOptions, output: Output, reuse: bo
         refuse_output(options.output_dir, options.overwrite)
     job = prepare(recipe)
     if options.dry_run:
-        plans = plan_steps(job.config, job.steps, job.task, len(job.data.train))
+        plans = plan_steps(job.config, job.steps, job.task, job.data)
         record = {"training_rows": len(job.data.train), "validation_rows": len(job.data.validation)}
         heading = (
             f"{record['training_rows']} training and {record['validation_rows']} validation rows; nothing was written."

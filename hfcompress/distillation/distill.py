@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Gt, Interval
+from annotated_types import Ge, Interval
 
 from hfcompress import registry
 from hfcompress.config import checked_by, gather, option
@@ -14,11 +14,12 @@ from hfcompress.context import Context
 from hfcompress.distillation.layer_maps import check_name
 from hfcompress.distillation.students import build_student, student_config
 from hfcompress.errors import Fault, RequestError, TeacherError
-from hfcompress.modeling.load import load_config, load_model, load_tokenizer
+from hfcompress.modeling.load import load_config, load_model, load_processor
 from hfcompress.registry import register
 from hfcompress.training.objective import ModelPair, build_objective, parse_losses, read_losses
 from hfcompress.training.run import Run, train
-from hfcompress.training.teacher import UNTRAINED
+from hfcompress.training.schedules import Positive, Schedule
+from hfcompress.training.teacher_checks import UNTRAINED
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -34,14 +35,26 @@ class DistillConfig:
     student: str | None = option(
         None, help="Hub id, folder, short name, or a cut of the teacher: cut:layers=3, cut:layers=0,2,5"
     )
-    teacher: str | None = option(
-        None, help="Hub id, folder, or the name of an earlier step (default: the model so far)", recipe_only=True
+    student_init: Literal["pretrained", "random", "teacher"] = option(
+        "pretrained", help="a preset's weights: pretrained (from the Hub), random, or from the teacher"
+    )
+    teacher: str | list[str] | None = option(
+        None,
+        help="Hub id, folder, or the name of an earlier step, or a list of them, whose predictions are averaged "
+        "(default: the model so far)",
+        recipe_only=True,
+    )
+    teacher_weights: list[Annotated[float, Ge(0)]] | None = option(
+        None, help="the weight of each of several teachers (default: all alike)"
+    )
+    cache_teacher: str | None = option(
+        None, help="folder for the teacher's answers: computed once, then read by every run with the same teacher and data"
     )
     losses: Annotated[dict[str, Any] | str | None, checked_by(parse_losses)] = option(
         None, help='names (kl,hidden_mse), or weights and options: {"kl": {"weight": 0.7}, "task": 0.3} (default: kl)'
     )
-    temperature: Annotated[float, Gt(0)] | None = option(
-        None, help="temperature of the losses that have one (default: 2)"
+    temperature: Positive | None = option(
+        None, help="temperature of the losses that have one (default: 2); in recipes also {start, end, schedule}"
     )
     alpha: Annotated[float, Interval(ge=0, le=1)] | None = option(
         None, help="weight of the teacher's losses, shared among them; the labels get the rest (default: 0.7)"
@@ -67,23 +80,33 @@ class DistillConfig:
         Raises:
             TeacherError: Its head was never trained.
         """
-        if self.teacher is None and not trained:
+        if not self.teachers and not trained:
             raise TeacherError(UNTRAINED)
 
     def _check_models(self) -> None:
-        if not self.student and self.teacher is None:
+        if not self.student and not self.teachers:
             raise RequestError(Fault("student", "is missing: what is to be trained?", "For example: cut:layers=3."))
 
-    def resolved_losses(self) -> dict[str, Any]:
+    @property
+    def teachers(self) -> list[str]:
+        """The teachers that were named."""
+        return [self.teacher] if isinstance(self.teacher, str) else list(self.teacher or ())
+
+    def resolved_losses(self, default: str = "kl") -> dict[str, Any]:
         """Return the losses with their weights and options.
+
+        Args:
+            default: The loss of a task where the user names none.
 
         Raises:
             RequestError: Unknown losses or options, values out of range, or `alpha` beside explicit weights.
         """
-        return combine_losses(self.losses, self.temperature, self.alpha)
+        return combine_losses(self.losses, self.temperature, self.alpha, default)
 
 
-def combine_losses(losses: Any, temperature: float | None, alpha: float | None) -> dict[str, Any]:
+def combine_losses(
+    losses: Any, temperature: float | Schedule | None, alpha: float | None, default: str = "kl"
+) -> dict[str, Any]:
     """Bring `losses`, `temperature` and `alpha` into one mapping, checked.
 
     Losses without weights share `alpha` equally, and the task's own loss gets the rest.
@@ -95,7 +118,7 @@ def combine_losses(losses: Any, temperature: float | None, alpha: float | None) 
     Raises:
         RequestError: Unknown losses or options, values out of range, or `alpha` beside explicit weights.
     """
-    wanted = read_losses(losses or "kl")
+    wanted = read_losses(losses or default)
     parse_losses(wanted)
     weighted = [name for name, options in wanted.items() if "weight" in options]
     if alpha is not None and weighted:
@@ -103,7 +126,7 @@ def combine_losses(losses: Any, temperature: float | None, alpha: float | None) 
         raise RequestError(Fault("alpha", problem, "Give either."))
     if not weighted:
         alpha = DEFAULT_ALPHA if alpha is None else alpha
-        wanted = {name: options for name, options in wanted.items() if name != "task"} or {"kl": {}}
+        wanted = {name: options for name, options in wanted.items() if name != "task"} or {default: {}}
         share = alpha / len(wanted)
         wanted = {name: {"weight": share, **options} for name, options in wanted.items()}
         wanted["task"] = {"weight": round(1 - alpha, 12)}
@@ -119,10 +142,10 @@ def plan(
     config: DistillConfig, model_config: PretrainedConfig, earlier: Mapping[str, PretrainedConfig]
 ) -> PretrainedConfig:
     """Return the student's config; losses and layer map are tried on the two models."""
-    teacher = model_config
-    if config.teacher is not None:
-        teacher = earlier[config.teacher] if config.teacher in earlier else load_config(config.teacher)
-    student = student_config(config.student, teacher) if config.student else model_config
+    named = config.teachers
+    found = [earlier[name] if name in earlier else load_config(name) for name in named]
+    teacher = found[0] if found else model_config
+    student = student_config(config.student, teacher, init=config.student_init) if config.student else model_config
     build_objective(parse_losses(config.resolved_losses()), ModelPair(student, teacher, config.layer_map))
     return student
 
@@ -130,13 +153,12 @@ def plan(
 @register("distillation", "distill", DistillConfig, plan)
 def distill(model: PreTrainedModel, config: DistillConfig, context: Context) -> PreTrainedModel:
     """Train a student to answer as its teacher does."""
-    losses = config.resolved_losses()
-    teacher, teacher_tokenizer = model, context.tokenizer
-    if config.teacher is not None:
-        place = str(context.earlier.get(config.teacher, config.teacher))
-        teacher, teacher_tokenizer = load_model(place, context.task), load_tokenizer(place)
+    losses = config.resolved_losses(context.task.default_loss)
+    places = [str(context.earlier.get(name, name)) for name in config.teachers]
+    teachers = [(load_model(place, context.task), load_processor(place, context.task)) for place in places]
+    teachers = teachers or [(model, context.processor)]
     student = model
     if config.student is not None:
-        student, context.tokenizer = build_student(config.student, teacher, teacher_tokenizer, context.task)
-    run = Run("distill", config.training, teacher, teacher_tokenizer, losses, config.layer_map)
+        student, context.processor = build_student(config.student, *teachers[0], context.task, init=config.student_init)
+    run = Run("distill", config.training, teachers, config.teacher_weights, losses, config.layer_map)
     return train(student, run, context)

@@ -7,7 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from hfcompress.distillation.layer_maps import map_layers
-from hfcompress.training.objective import DistillationLoss, ModelPair, Signals, full_precision
+from hfcompress.distillation.structure import check_sizes, projection
+from hfcompress.training.objective import DistillationLoss, ModelPair
+from hfcompress.training.signals import Signals, full_precision
 
 
 class HiddenStateLoss(DistillationLoss):
@@ -18,7 +20,7 @@ class HiddenStateLoss(DistillationLoss):
         pair: Both models' configs and the layer map.
 
     Raises:
-        RequestError: The layer map names a layer that does not exist.
+        RequestError: The layer map names a layer that does not exist, or a config does not say the model's sizes.
     """
 
     unit = "token"
@@ -26,13 +28,10 @@ class HiddenStateLoss(DistillationLoss):
 
     def __init__(self, config: Any, pair: ModelPair) -> None:
         super().__init__(config, pair)
+        check_sizes(pair, "hidden states", "num_hidden_layers", "hidden_size")
         student, teacher = pair.student, pair.teacher
         self.pairs = map_layers(pair.layer_map, student.num_hidden_layers, teacher.num_hidden_layers)
-        widths_agree = student.hidden_size == teacher.hidden_size
-        self.projections = nn.ModuleList(
-            nn.Identity() if widths_agree else nn.Linear(student.hidden_size, teacher.hidden_size, bias=False)
-            for _ in self.pairs
-        )
+        self.projections = nn.ModuleList(projection(student.hidden_size, teacher.hidden_size) for _ in self.pairs)
 
     def mapped(self, student: Signals, teacher: Signals) -> list[tuple[Tensor, Tensor]]:
         """Return the hidden states to compare, the student's projected: each `(tokens, teacher width)`, not halved.

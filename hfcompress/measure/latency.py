@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from hfcompress.tasks import Task
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -70,16 +72,17 @@ def measure_latency(
     }
 
 
-def model_call(model: PreTrainedModel, batch_size: int = 1, length: int = 128, seed: int = 0) -> Callable[[], object]:
-    """Return a function that runs a model on random tokens `(batch_size, length)`, the length cut to what it takes."""
-    config = model.config
-    length = min(length, getattr(config, "max_position_embeddings", length) - 2)
-    generator = torch.Generator().manual_seed(seed)
-    # Low ids are special tokens, and padding among them.
-    tokens = torch.randint(
-        min(1000, config.vocab_size // 2), config.vocab_size, (batch_size, length), generator=generator
-    )
-    inputs = {"input_ids": tokens.to(model.device), "attention_mask": torch.ones_like(tokens).to(model.device)}
+def model_call(model: PreTrainedModel, task: Task, batch_size: int = 1, length: int = 128) -> Callable[[], object]:
+    """Return a function that runs a model once on random inputs.
+
+    Args:
+        model: What is called; it is put into evaluation mode.
+        task: Knows the inputs: tokens, tokens for encoder and decoder, or pixels.
+        batch_size: How many texts or images a call takes.
+        length: Tokens a text, cut to what the model takes; images have the model's size.
+    """
+    example = task.example_inputs(model.config, batch_size, length)
+    inputs = {name: value.to(model.device) for name, value in example.items()}
     model.eval()
     return lambda: model(**inputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,14 @@ from scipy.stats import bootstrap
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from hfcompress.data import tokenize
 from hfcompress.tasks import Task
-from hfcompress.training.collator import PairedCollator
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 _RESAMPLES = 9999
+_FEWER_RESAMPLES = 999
 
 
 @dataclass(frozen=True)
@@ -52,45 +52,63 @@ class Quality:
 @torch.inference_mode()
 def predict(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    processor: Any,
     rows: Dataset,
+    task: Task,
     max_length: int | None,
     batch_size: int = 64,
     progress: bool = False,
 ) -> np.ndarray:
-    """Return the model's logits `(rows, classes)` for rows with text, in their order.
+    """Return what is kept of the model's answers, `(rows, numbers)`, in the order of the rows.
 
     Rows are batched by length, which saves most of the padding.
     """
-    encoded = tokenize(rows, tokenizer, max_length).remove_columns("labels")
-    takes = set(_forward_names(model)) & set(encoded.column_names)
-    order = np.argsort([-len(ids) for ids in encoded["input_ids"]], kind="stable")
-    ordered = encoded.select(order).select_columns(sorted(takes))
-    loader = DataLoader(ordered, batch_size, collate_fn=PairedCollator(tokenizer))
+    encoded = task.encode(rows, processor, max_length)
+    main = model.main_input_name
+    lengths = [len(ids) for ids in encoded[main]] if main == "input_ids" else [0] * len(encoded)
+    order = np.argsort([-length for length in lengths], kind="stable")
+    loader = DataLoader(encoded.select(order), batch_size, collate_fn=task.collator(processor))
+    takes = set(inspect.signature(model.forward).parameters) - set(task.label_columns)
     model.eval()
-    logits = [
-        model(**{name: value.to(model.device) for name, value in batch.items()}).logits.float().cpu().numpy()
-        for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress, leave=False)
-    ]
-    result = np.concatenate(logits)
-    result[order] = result.copy()
-    return result
+    answers = []
+    for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress, leave=False):
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        outputs = model(**{name: value for name, value in batch.items() if name in takes})
+        answers += list(task.answers(outputs, batch))
+    in_order = [answers[place] for place in np.argsort(order, kind="stable")]
+    return task.finish(in_order, encoded, rows, processor)
 
 
-def score(logits: np.ndarray, labels: np.ndarray, task: Task, seed: int = 0) -> Quality:
-    """Score logits `(rows, classes)` against labels `(rows,)`, with a 95 % percentile bootstrap interval."""
-    interval = _interval(task.row_scores(logits, labels), seed)
-    return Quality(dict(task.metrics(logits, labels)), task.main_metric, interval, len(labels))
+def score(answers: np.ndarray, references: np.ndarray, task: Task, seed: int = 0) -> Quality:
+    """Score answers `(rows, numbers)` against references, with a 95 % percentile bootstrap interval."""
+    metrics = dict(task.metrics(answers, references))
+    main = task.main_of(metrics)
+    scores = task.row_scores(answers, references)
+    if scores is not None:
+        return Quality(metrics, main, _interval_of_mean(scores, seed), len(answers))
+    return Quality(
+        metrics, main, _interval(lambda rows: _main(answers, references, task, rows), len(answers), seed), len(answers)
+    )
 
 
 def difference(
-    one: np.ndarray, other: np.ndarray, labels: np.ndarray, task: Task, seed: int = 0
+    one: np.ndarray, other: np.ndarray, references: np.ndarray, task: Task, seed: int = 0
 ) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of `other` minus `one` in the main metric, both on the same resampled rows."""
-    return _interval(task.row_scores(other, labels) - task.row_scores(one, labels), seed)
+    ours, theirs = task.row_scores(one, references), task.row_scores(other, references)
+    if ours is not None and theirs is not None:
+        return _interval_of_mean(theirs - ours, seed)
+    return _interval(
+        lambda rows: _main(other, references, task, rows) - _main(one, references, task, rows), len(one), seed
+    )
 
 
-def _interval(row_scores: np.ndarray, seed: int) -> tuple[float, float]:
+def _main(answers: np.ndarray, references: np.ndarray, task: Task, rows: np.ndarray) -> float:
+    metrics = task.metrics(answers[rows], references[rows])
+    return metrics[task.main_of(metrics)]
+
+
+def _interval_of_mean(row_scores: np.ndarray, seed: int) -> tuple[float, float]:
     if len(row_scores) < 2 or np.ptp(row_scores) == 0:
         mean = float(row_scores.mean())
         return mean, mean
@@ -100,5 +118,9 @@ def _interval(row_scores: np.ndarray, seed: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def _forward_names(model: PreTrainedModel) -> list[str]:
-    return list(inspect.signature(model.forward).parameters)
+def _interval(statistic: Callable[[np.ndarray], float], rows: int, seed: int) -> tuple[float, float]:
+    """Resample rows for a metric that is no mean of theirs; fewer times, since each resample is scored anew."""
+    random = np.random.default_rng(seed)
+    values = [statistic(random.integers(rows, size=rows)) for _ in range(_FEWER_RESAMPLES)]
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)

@@ -24,8 +24,8 @@ class Size:
     Args:
         parameters: Their number; tied weights count once.
         components: Number of parameters by component.
-        macs: Multiply-accumulates of one text of `length` tokens.
-        length: Tokens that the MACs are counted for.
+        macs: Multiply-accumulates of one text of `length` tokens (encoder and decoder as many each), or of one image.
+        length: Tokens that the MACs are counted for, or the width of the image in pixels.
     """
 
     parameters: int
@@ -57,6 +57,11 @@ def _build_model(config: PretrainedConfig, task: Task) -> PreTrainedModel:
 def measure_size(config: PretrainedConfig, task: Task, length: int = 128) -> Size:
     """Count parameters and MACs from a config alone.
 
+    Args:
+        config: The model's; it stays as it is.
+        task: Decides the head, and what the model reads.
+        length: Tokens to count for, cut to what the model takes; images have the model's size.
+
     An architecture without a row in the block table is divided by its own module names.
     """
     model = empty_model(copy.deepcopy(config), task)
@@ -68,12 +73,12 @@ def measure_size(config: PretrainedConfig, task: Task, length: int = 128) -> Siz
     for name, parameter in model.named_parameters():
         component = component_of(name, config.model_type, prefix) if prefix else ".".join(name.split(".")[:2])
         components[component] = components.get(component, 0) + parameter.numel()
-    length = min(length, getattr(config, "max_position_embeddings", length) - 2)
-    return Size(sum(components.values()), components, _macs(model.config, task, length), length)
+    macs, length = _macs(model.config, task, length)
+    return Size(sum(components.values()), components, macs, length)
 
 
-def _macs(config: PretrainedConfig, task: Task, length: int) -> int:
-    """Count multiply-accumulates without memory for the weights where that can be.
+def _macs(config: PretrainedConfig, task: Task, length: int) -> tuple[int, int]:
+    """Count multiply-accumulates without memory for the weights where that can be; return also for what length.
 
     An architecture that looks at values, which fake tensors do not have, is built with random weights.
     """
@@ -81,24 +86,28 @@ def _macs(config: PretrainedConfig, task: Task, length: int) -> int:
 
     try:
         with FakeTensorMode():
-            return _count(_build_model(config, task), length)
+            return _count(_build_model(config, task), task, length)
     except RuntimeError:
-        return _count(_build_model(config, task), length)
+        return _count(_build_model(config, task), task, length)
 
 
-def _count(model: PreTrainedModel, length: int) -> int:
+def _count(model: PreTrainedModel, task: Task, length: int) -> tuple[int, int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    inputs = task.example_inputs(model.config, 1, length)
+    inputs.pop("attention_mask", None)  # all ones; some models would look whether it is
     with torch.no_grad(), _without_pad_token(model), FlopCounterMode(display=False) as counter:
-        model(input_ids=torch.ones((1, length), dtype=torch.long))
-    return counter.get_total_flops() // 2
+        model(**inputs)
+    return counter.get_total_flops() // 2, inputs[model.main_input_name].shape[-1]
 
 
 @contextmanager
 def _without_pad_token(model: PreTrainedModel) -> Iterator[None]:
     """Keep transformers from looking for padding in tokens that have no values."""
-    before, model.config.pad_token_id = model.config.pad_token_id, None
+    before = getattr(model.config, "pad_token_id", None)
+    if not getattr(model.config, "is_encoder_decoder", False):  # those begin to decode with it
+        model.config.pad_token_id = None
     try:
         yield
     finally:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from hfcompress.data import TextData
+from hfcompress.data import TaskData
 from hfcompress.measure.latency import measure_latency, model_call
 from hfcompress.measure.quality import difference, predict, score
 from hfcompress.measure.size import measure_size, weight_bytes
-from hfcompress.modeling.load import load_model, load_tokenizer
+from hfcompress.modeling.load import load_model, load_processor
 from hfcompress.sources import resolve
 from hfcompress.tasks import Task
 
@@ -20,10 +20,10 @@ from hfcompress.tasks import Task
 def compare(
     models: Mapping[str, Path | str],
     task: Task,
-    data: TextData,
+    data: TaskData,
     seed: int = 0,
     latency: bool = True,
-    known_logits: Mapping[str, np.ndarray] | None = None,
+    known_answers: Mapping[str, np.ndarray] | None = None,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Measure models side by side.
@@ -34,28 +34,28 @@ def compare(
         data: Its validation rows are what quality is measured on.
         seed: Of the bootstrap.
         latency: Whether to time them too, interleaved in one run: batch 1, 128 tokens, one thread.
-        known_logits: Validation logits of models that were evaluated before.
+        known_answers: Validation answers of models that were evaluated before.
         progress: Show progress bars on stderr.
 
     Returns:
         One row a model: `quality` (with the interval of its difference from the first), `parameters`, `components`,
         `macs`, `bytes`, and `latency`.
     """
-    labels = np.asarray(data.validation["labels"])
+    references = task.references(data.validation)
     loaded = {name: load_model(str(source), task) for name, source in models.items()}
-    logits = dict(known_logits or {})
-    for name in models.keys() - logits.keys():
-        tokenizer = load_tokenizer(str(models[name]))
-        logits[name] = predict(loaded[name], tokenizer, data.validation, data.max_length, progress=progress)
-    times = measure_latency({name: model_call(model) for name, model in loaded.items()}) if latency else {}
+    answers = dict(known_answers or {})
+    for name in models.keys() - answers.keys():
+        processor = load_processor(str(models[name]), task)
+        answers[name] = predict(loaded[name], processor, data.validation, task, data.max_length, progress=progress)
+    times = measure_latency({name: model_call(model, task) for name, model in loaded.items()}) if latency else {}
     first = next(iter(models))
     rows = []
     for name, model in loaded.items():
         size = measure_size(model.config, task)
-        low, high = difference(logits[first], logits[name], labels, task, seed)
+        low, high = difference(answers[first], answers[name], references, task, seed)
         row = {
             "name": name,
-            "quality": score(logits[name], labels, task, seed).to_dict() | {"difference_interval": [low, high]},
+            "quality": score(answers[name], references, task, seed).to_dict() | {"difference_interval": [low, high]},
             "bytes": _bytes(resolve(str(models[name])), size.parameters),
             **size.to_dict(),
         }

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from hfcompress.data import TaskData
 from hfcompress.measure.size import measure_size
 from hfcompress.pipeline.recipe import Step
 from hfcompress.tasks import Task
@@ -44,14 +45,14 @@ class StepPlan:
         return asdict(self)
 
 
-def plan_steps(config: PretrainedConfig, steps: list[Step], task: Task, rows: int) -> list[StepPlan]:
+def plan_steps(config: PretrainedConfig, steps: list[Step], task: Task, data: TaskData) -> list[StepPlan]:
     """Plan steps from configs alone: no weights are loaded, nothing is written.
 
     Args:
         config: The starting model's, with its labels.
         steps: What would be done.
         task: Decides the class.
-        rows: Number of training rows.
+        data: Its rows are counted.
     """
     plans = []
     made: dict[str, PretrainedConfig] = {}
@@ -63,7 +64,9 @@ def plan_steps(config: PretrainedConfig, steps: list[Step], task: Task, rows: in
         size = measure_size(config, task)
         trains = hasattr(step.config, "training")
         copies = _TRAINING_COPIES if trains else 1
-        teacher = before.parameters if hasattr(step.config, "teacher") else 0
+        taught = hasattr(step.config, "teacher")
+        teacher = before.parameters if taught else 0
+        rows = len(data.with_unlabeled) if taught else len(data.train)
         plans.append(
             StepPlan(
                 name=step.name,

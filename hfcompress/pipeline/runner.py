@@ -17,11 +17,12 @@ import torch
 
 from hfcompress.config import gather
 from hfcompress.context import Context
-from hfcompress.data import TextData, load_data
+from hfcompress.data import TaskData, load_data
 from hfcompress.errors import InterruptedByUserError, RequestError
 from hfcompress.folders import move_into_place, require_space, work_folder
 from hfcompress.measure.quality import predict, score
-from hfcompress.modeling.load import load_config, load_model, load_tokenizer
+from hfcompress.labels import label_settings
+from hfcompress.modeling.load import load_config, load_model, load_processor
 from hfcompress.pipeline import provenance
 from hfcompress.pipeline.measured import compare
 from hfcompress.pipeline.plan import plan_steps
@@ -34,7 +35,7 @@ from hfcompress.training.run import build_arguments
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-_LOGITS = "validation_logits.npy"
+_ANSWERS = "validation_answers.npy"
 
 _DONE = "step.json"
 """Written last into a step's folder: its presence says that the step is complete."""
@@ -60,7 +61,7 @@ class Job:
     task: Task
     config: PretrainedConfig
     trained: bool
-    data: TextData
+    data: TaskData
     source: dict[str, Any]
     settings: list[dict[str, Any]]
 
@@ -87,11 +88,13 @@ def prepare(recipe: Recipe) -> Job:
     labels = trained_labels(config, task)
     if hasattr(steps[0].config, "check_start"):
         steps[0].config.check_start(trained=labels is not None)
-    data = load_data(recipe.data, recipe.seed, labels)
-    if labels is None or len(labels) != len(data.label_names):
-        config.num_labels = len(data.label_names)
-    config.id2label = dict(enumerate(data.label_names))
-    config.label2id = {name: index for index, name in config.id2label.items()}
+    data = load_data(recipe.data, recipe.seed, task, labels, config.problem_type if labels else None)
+    if task.names_labels:
+        if labels is None or len(labels) != len(data.label_names):
+            config.num_labels = len(data.label_names)
+        config.id2label = dict(enumerate(data.label_names))
+        config.label2id = {name: index for index, name in config.id2label.items()}
+        config.problem_type = data.problem_type
     names = [step.name for step in steps]
     settings = [provenance.without_paths(step.settings(), names) for step in steps]
     source = provenance.source_record(recipe.model)
@@ -123,7 +126,7 @@ def run(
     provenance.refuse_output(output_dir, overwrite)
     require_space(
         output_dir.parent,
-        sum(plan.disk_bytes for plan in plan_steps(job.config, job.steps, job.task, len(job.data.train))),
+        sum(plan.disk_bytes for plan in plan_steps(job.config, job.steps, job.task, job.data)),
     )
     if job.data.overlap:
         say(f"note: {job.data.overlap} validation texts also stand in the training rows, which flatters the quality")
@@ -134,9 +137,9 @@ def run(
     if not is_main_process():
         return {}
     say("measuring quality, size and latency")
-    known = {name: np.load(folder / _LOGITS, allow_pickle=False) for name, folder in folders.items()}
+    known = {name: np.load(folder / _ANSWERS, allow_pickle=False) for name, folder in folders.items()}
     original: dict[str, Path | str] = {ORIGINAL: job.recipe.model} if job.trained else {}
-    rows = compare({**original, **folders}, job.task, job.data, job.recipe.seed, known_logits=known, progress=progress)
+    rows = compare({**original, **folders}, job.task, job.data, job.recipe.seed, known_answers=known, progress=progress)
     return _finish(job, output_dir, work, folders, rows)
 
 
@@ -184,8 +187,8 @@ def _run_step(job: Job, index: int, work: Path, folders: dict[str, Path], progre
     start = time.perf_counter()
     try:
         model = load_model(str(before), job.task) if before else _starting_model(job)
-        tokenizer = load_tokenizer(str(before) if before else job.recipe.model)
-        context = Context(job.task, job.data, tokenizer, job.recipe.seed, scratch, folders, progress)
+        processor = load_processor(str(before) if before else job.recipe.model, job.task)
+        context = Context(job.task, job.data, processor, job.recipe.seed, scratch, folders, progress)
         model = step.method.target(model, step.config, context)
     except RequestError:
         _clear(scratch)
@@ -216,10 +219,11 @@ def _record_step(
 ) -> None:
     """Save a step's model with its tokenizer, its validation logits, and the record that makes it complete."""
     model.save_pretrained(made)
-    context.tokenizer.save_pretrained(made)
-    logits = predict(model, context.tokenizer, job.data.validation, job.data.max_length, progress=context.progress)
-    np.save(made / _LOGITS, logits, allow_pickle=False)
-    quality = score(logits, np.asarray(job.data.validation["labels"]), job.task, job.recipe.seed)
+    context.processor.save_pretrained(made)
+    rows, task = job.data.validation, job.task
+    answers = predict(model, context.processor, rows, task, job.data.max_length, progress=context.progress)
+    np.save(made / _ANSWERS, answers, allow_pickle=False)
+    quality = score(answers, task.references(rows), task, job.recipe.seed)
     record = {
         "name": step.name,
         "method": step.method.name,
@@ -238,10 +242,8 @@ def _wait_for_everyone() -> None:
 
 
 def _starting_model(job: Job) -> PreTrainedModel:
-    config = job.config
-    return load_model(
-        job.recipe.model, job.task, num_labels=config.num_labels, id2label=config.id2label, label2id=config.label2id
-    )
+    settings = label_settings(job.config) if job.task.names_labels else {}
+    return load_model(job.recipe.model, job.task, **settings)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -255,7 +257,7 @@ def _finish(
     """Put the last step's model and the record together, and move them into place."""
     final = work / "final"
     shutil.rmtree(final, ignore_errors=True)
-    last, own = folders[job.steps[-1].name], shutil.ignore_patterns(_DONE, _LOGITS)
+    last, own = folders[job.steps[-1].name], shutil.ignore_patterns(_DONE, _ANSWERS)
     # Contents alone: safetensors writes files that nobody else may read.
     shutil.copytree(last, final, ignore=own, copy_function=shutil.copyfile)
     if job.recipe.keep_steps:
@@ -281,10 +283,12 @@ def _finish(
 
 def _data_record(job: Job) -> dict[str, Any]:
     dataset = job.recipe.data.dataset
+    unlabeled = job.data.unlabeled
     return {
         "dataset": Path(dataset).name if Path(dataset).exists() else dataset,
         "fingerprint": job.data.fingerprint,
         "training_rows": len(job.data.train),
+        "unlabeled_rows": len(unlabeled) if unlabeled is not None else 0,
         "validation_rows": len(job.data.validation),
         "labels": list(job.data.label_names),
     }

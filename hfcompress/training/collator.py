@@ -5,40 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers.data.data_collator import pad_without_fast_tokenizer_warning as pad
+
+from hfcompress.data import TEACHER_PREFIX
+from hfcompress.training.teacher import CACHE_COLUMN
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from hfcompress.tasks.base import Collator, Task
 
 
 class PairedCollator:
-    """Pads a batch with the student's tokenizer, and the teacher's columns with the teacher's.
+    """Pads the student's columns with its processor, and the teacher's with the teacher's.
 
     Args:
-        tokenizer: The student's.
-        teacher_tokenizer: The teacher's, when it differs.
-        prefix: What the teacher's columns start with.
+        task: Knows how a batch is padded.
+        processor: The student's tokenizer or image processor.
+        teacher_processor: The teacher's, when it reads other tokens; its columns start with `teacher_`.
     """
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        teacher_tokenizer: PreTrainedTokenizerBase | None = None,
-        prefix: str = "teacher_",
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.teacher_tokenizer = teacher_tokenizer
-        self.prefix = prefix
+    def __init__(self, task: Task, processor: Any, teacher_processor: Any = None) -> None:
+        self.collate: Collator = task.collator(processor)
+        self.teacher_collate: Collator | None = task.collator(teacher_processor) if teacher_processor else None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Return tensors: token columns `(batch, longest)`, labels `(batch,)`."""
-        texts = [name for name in rows[0] if name != "labels" and not name.startswith(self.prefix)]
-        batch = dict(pad(self.tokenizer, [{name: row[name] for name in texts} for row in rows], return_tensors="pt"))
-        if self.teacher_tokenizer is not None:
-            own = [name.removeprefix(self.prefix) for name in rows[0] if name.startswith(self.prefix)]
-            theirs = [{name: row[self.prefix + name] for name in own} for row in rows]
-            padded = pad(self.teacher_tokenizer, theirs, return_tensors="pt")
-            batch |= {self.prefix + name: value for name, value in padded.items()}
-        if "labels" in rows[0]:
-            batch["labels"] = torch.tensor([row["labels"] for row in rows])
+        """Return one batch of tensors."""
+        own = [name for name in rows[0] if not name.startswith(TEACHER_PREFIX) and name != CACHE_COLUMN]
+        batch = self.collate([{name: row[name] for name in own} for row in rows])
+        theirs = [name for name in rows[0] if name.startswith(TEACHER_PREFIX)]
+        if self.teacher_collate is not None and theirs:
+            padded = self.teacher_collate([{name.removeprefix(TEACHER_PREFIX): row[name] for name in theirs} for row in rows])
+            batch |= {TEACHER_PREFIX + name: value for name, value in padded.items()}
+        if CACHE_COLUMN in rows[0]:
+            batch[CACHE_COLUMN] = torch.tensor([row[CACHE_COLUMN] for row in rows])
         return batch

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import TrainerCallback, TrainingArguments
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from hfcompress.data import TEACHER_PREFIX
-from hfcompress.errors import Fault, TeacherError
-from hfcompress.training.objective import (
-    Counts,
-    LayerMap,
-    ModelPair,
-    Objective,
-    Signals,
-    build_objective,
-    parse_losses,
-    without_padding,
-)
-from hfcompress.training.teacher import Teacher, check_teacher
+from hfcompress.tasks.base import IGNORED, Task
+from hfcompress.training.answers import Answer, Listener
+from hfcompress.training.objective import Objective
+from hfcompress.training.signals import Counts, full_precision
+from hfcompress.training.teacher import CACHE_COLUMN, ROW_MASK, Teacher
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.utils.generic import ModelOutput
-
-logger = logging.getLogger(__name__)
 
 
 class Distiller:
@@ -39,48 +31,103 @@ class Distiller:
     Args:
         teacher: A checked teacher.
         objective: The weighted losses.
+        task: Says what of a batch is compared.
+        student: Listens to the student.
     """
 
-    def __init__(self, teacher: Teacher, objective: Objective) -> None:
+    def __init__(self, teacher: Teacher, objective: Objective, task: Task, student: Listener) -> None:
         self.teacher = teacher
         self.objective = objective
+        self.task = task
+        self.student = student
+        self.label_smoothing = 0.0
         self.modules = objective.modules()
         self._total: Counts
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
 
     def teacher_columns(self) -> list[str]:
-        """Return the columns of the data that the teacher reads."""
+        """Return the columns of the data that are read beside the student's."""
         prefix = "" if self.teacher.shares_tokens else TEACHER_PREFIX
-        return [prefix + name for name in sorted(self.teacher.columns)]
+        return [*(prefix + name for name in sorted(self.teacher.columns)), CACHE_COLUMN, ROW_MASK]
 
     def count(self, batches: Sequence[Mapping[str, Any]], accelerator: Accelerator) -> None:
         """Note what the batches of one optimizer step hold, over all processes: the losses are divided by it."""
-        counts = torch.stack([torch.stack(_count(batch)) for batch in batches]).sum(0).to(accelerator.device)
+        counts = torch.stack([torch.stack(self._count(batch)) for batch in batches]).sum(0).to(accelerator.device)
         self._total = Counts(*accelerator.reduce(counts, "sum"))
         self._steps += 1
 
     def labels_in(self, batch: Mapping[str, Any]) -> Tensor:
         """Return how many labels a micro-batch holds, a scalar."""
-        return _count(batch)[2]
+        return self.task.count_labels(batch)
 
-    def loss(
-        self, batch: Mapping[str, Any], student_says: ModelOutput, teacher_says: ModelOutput, task_mean: Tensor | None
-    ) -> Tensor:
+    def _count(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Count the rows of logits, the tokens, the texts and the labels of one batch, on its device."""
+        first = next(iter(batch.values()))
+        texts = torch.tensor(len(first), device=first.device)
+        mask = batch.get("attention_mask", batch.get("input_ids"))
+        tokens = texts if mask is None else mask.sum() if "attention_mask" in batch else texts * mask.shape[1]
+        return self.task.count_rows(batch), tokens, texts, self.labels_in(batch)
+
+    def loss(self, batch: Mapping[str, Any], student: Answer, teacher: Answer, task_mean: Tensor | None) -> Tensor:
         """Return a micro-batch's share of the whole batch's loss.
 
         Args:
             batch: The micro-batch.
-            student_says: The student's outputs.
-            teacher_says: The teacher's.
-            task_mean: The student's own mean loss on its labels; None when there is no task loss.
+            student: The student's answer.
+            teacher: The teacher's.
+            task_mean: The student's own mean loss on its labels; None when there is no task loss, or when it is taken
+                from the logits, part by part.
         """
-        mask = _mask(batch) if self.objective.needs_hidden_states else None
-        student, teacher = _signals(student_says, mask), _signals(teacher_says, mask)
-        shares = self.objective(student, teacher, task_mean, Counts(*_count(batch)), self._total)
+        total = self._total
+        if "input_ids" not in batch:  # an image has as many tokens as the model makes of it
+            total = replace(total, token=total.text * student.length)
+        shares = self.objective.other_shares(student.signals, teacher.signals, total)
+        if student.rows is not None:
+            shares |= self._row_shares(student, teacher, total)
+        if task_mean is not None:
+            value = self.objective.task(task_mean, self.labels_in(batch))
+            shares["task"] = self.objective.task_share(value, total)
         for name, share in shares.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(share)) + share.detach()
         return torch.stack(list(shares.values())).sum()
+
+    def _row_shares(self, student: Answer, teacher: Answer, total: Counts) -> dict[str, Tensor]:
+        """Return what the logits add to the losses; in parts, computed again for the gradient, where they are large."""
+        names = list(self.objective.row_terms)
+        deferred = self.student.head
+        if deferred is not None and self.objective.task is not None:
+            names.append("task")
+        if not names:
+            return {}
+
+        def shares_of(values: Tensor, part: slice) -> Tensor:
+            ours, theirs = teacher.rows.beside(replace(student.rows, values=values).part(part), part)
+            shares = self.objective.row_shares(ours, theirs, total)
+            if "task" in names:
+                shares["task"] = self._task_share(replace(student.rows, values=values), part, total)
+            return torch.stack([shares[name] for name in names])
+
+        values = student.rows.values
+        if not len(values):
+            return dict.fromkeys(names, values.sum() * 0)
+        if deferred is None:
+            found = shares_of(values, slice(None))
+        else:
+            parts = deferred.in_chunks(len(values))
+            found = sum(checkpoint(shares_of, values, part, use_reentrant=False) for part in parts)
+        return dict(zip(names, found, strict=True))
+
+    def _task_share(self, rows: Any, part: slice, total: Counts) -> Tensor:
+        own = rows.part(part)
+        value = cross_entropy(
+            full_precision(own.logits),
+            own.labels,
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+        return self.objective.task_share(value, total)
 
     def forget(self) -> None:
         """Drop what was gathered for the log."""
@@ -88,10 +135,11 @@ class Distiller:
 
     def averages(self, accelerator: Accelerator) -> dict[str, float]:
         """Return each loss's share of the loss, averaged over the steps since the last call, and start anew."""
-        if not self._sums:
+        names = [*self.objective.terms, *(["task"] if self.objective.task is not None else [])]
+        if not self._sums and accelerator.num_processes == 1:
             return {}
-        names = list(self._sums)
-        total = accelerator.reduce(torch.stack([self._sums[name] for name in names]), "sum")
+        zero = torch.zeros((), device=accelerator.device)
+        total = accelerator.reduce(torch.stack([self._sums.get(name, zero) for name in names]), "sum")
         shares = (total / max(1, self._steps)).tolist()
         self.forget()
         return {f"loss_{name}": share for name, share in zip(names, shares, strict=True)}
@@ -114,6 +162,10 @@ class DistillerCallback(TrainerCallback):
             for parameter in self.distiller.modules.parameters():
                 torch.distributed.broadcast(parameter.data, src=0)
 
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
+        """Tell the losses how far the training is: their weights and temperatures may depend on it."""
+        self.distiller.objective.set_progress(state.global_step / max(1, state.max_steps))
+
     def on_pre_optimizer_step(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Average the gradients over the processes, as DDP does for the model."""
         if args.world_size > 1:
@@ -125,72 +177,3 @@ class DistillerCallback(TrainerCallback):
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
         """Clear the gradients: the Trainer clears the model's alone."""
         self.distiller.modules.zero_grad()
-
-
-def build_distiller(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel,
-    tokenizers: tuple[PreTrainedTokenizerBase | None, PreTrainedTokenizerBase | None],
-    losses: Mapping[str, Any] | str,
-    layer_map: LayerMap,
-    columns: Sequence[str] | None,
-) -> Distiller:
-    """Check that the two models go together, and build their losses.
-
-    Args:
-        student: The model to train.
-        teacher: The model to learn from.
-        tokenizers: The student's and the teacher's, where known.
-        losses: Names, weights and options.
-        layer_map: Which layers the losses on hidden states compare.
-        columns: Of the training data; None when unknown.
-
-    Raises:
-        TeacherError: The teacher is not fit to teach this student.
-        RequestError: Losses or layer map do not fit the two models.
-    """
-    own, theirs = tokenizers
-    checked = check_teacher(teacher, student, theirs, own)
-    objective = build_objective(parse_losses(losses), ModelPair(student.config, teacher.config, layer_map))
-    if not checked.shares_tokens:
-        _check_tokens(objective, columns)
-    ours, larger = (sum(parameter.numel() for parameter in model.parameters()) for model in (student, teacher))
-    if ours > larger:
-        logger.warning("The student (%.1f M parameters) is larger than its teacher (%.1f M).", ours / 1e6, larger / 1e6)
-    return Distiller(checked, objective)
-
-
-def _check_tokens(objective: Objective, columns: Sequence[str] | None) -> None:
-    """Refuse losses that compare tokens when teacher and student read different ones.
-
-    Raises:
-        TeacherError: There are such losses, or the training data holds no tokens for the teacher.
-    """
-    problem = "its tokenizer differs from the student's"
-    if objective.token_losses:
-        working = [name for name in objective.terms if name not in objective.token_losses]
-        fix = f"Leave them out; losses on logits still work{': ' + ', '.join(working) if working else ', such as kl'}."
-        names = ", ".join(objective.token_losses)
-        raise TeacherError(Fault("teacher", f"{problem}, and {names} compare token by token.", fix))
-    if columns is not None and f"{TEACHER_PREFIX}input_ids" not in columns:
-        fix = f"Tokenize the text for it too: columns {TEACHER_PREFIX}input_ids and {TEACHER_PREFIX}attention_mask."
-        raise TeacherError(Fault("teacher", f"{problem}.", fix))
-
-
-def _mask(batch: Mapping[str, Any]) -> Tensor:
-    mask = batch.get("attention_mask")
-    return mask.bool() if mask is not None else torch.ones_like(batch["input_ids"], dtype=torch.bool)
-
-
-def _count(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Count the rows of logits, the tokens and the labels of one batch, on its device."""
-    first = next(iter(batch.values()))
-    rows = torch.tensor(len(first), device=first.device)
-    tokens = _mask(batch).sum() if "input_ids" in batch else rows
-    labels = batch["labels"].ne(-100).sum() if "labels" in batch else torch.zeros_like(rows)
-    return rows, tokens, labels
-
-
-def _signals(outputs: ModelOutput, mask: Tensor | None) -> Signals:
-    hidden = () if mask is None else without_padding(tuple(outputs["hidden_states"]), mask)
-    return Signals(outputs["logits"], hidden)

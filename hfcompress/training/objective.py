@@ -7,48 +7,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from annotated_types import Ge
-from pydantic import FiniteFloat
 from torch import Tensor, nn
 
 from hfcompress import registry
 from hfcompress.config import gather, option, parse
 from hfcompress.errors import Fault, RequestError
+from hfcompress.training.schedules import NotNegative, largest, value_at
+from hfcompress.training.signals import Counts, Needs, Signals, full_precision
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-Unit = Literal["row", "token"]
-"""What a loss gives one value for: a row of logits, or a token of the input."""
+Unit = Literal["row", "token", "text"]
+"""What a loss gives one value for: a row of logits, a token of the input, or an example of the batch."""
 
 LayerMap = str | list[tuple[int, int]]
 """The name of a layer map, or explicit pairs `(student hidden state, teacher hidden state)`; 0 is the embeddings."""
-
-
-@dataclass(frozen=True)
-class Signals:
-    """What one model said of one batch.
-
-    Args:
-        logits: `(rows, classes)`; in the student's label order.
-        hidden_states: The embeddings and every layer's output, each `(tokens, width)` with padding taken out; empty
-            unless a loss asks for them.
-    """
-
-    logits: Tensor
-    hidden_states: tuple[Tensor, ...] = ()
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How many rows of logits, tokens and labels a batch holds, each a scalar; what losses are divided by."""
-
-    row: Tensor
-    token: Tensor
-    label: Tensor
 
 
 @dataclass(frozen=True)
@@ -64,27 +40,57 @@ class ModelPair:
 class LossConfig:
     """What every loss can be told."""
 
-    weight: Annotated[FiniteFloat, Ge(0)] = option(1.0, help="factor of this loss in the sum")
+    weight: NotNegative = option(1.0, help="factor of this loss in the sum; a number or {start, end, schedule}")
 
 
 class DistillationLoss(nn.Module, ABC):
     """Base of the losses between a student and its teacher.
 
-    A loss gives one value a row (or a token) and leaves the averaging to the trainer, which divides by the count over
-    all accumulated batches and processes. So the same samples give the same gradient however they are split.
+    A loss gives one value a row (or token, or text) and leaves the averaging to the trainer, which divides by the count
+    over all accumulated batches and processes. So the same samples give the same gradient however they are split.
+
+    Attributes:
+        unit: What it gives one value for.
+        needs_hidden_states: Whether it reads `hidden_states`.
+        needs_embeddings: Whether it reads `embeddings`.
+        needs_attentions: Whether it reads `attentions`; both models then run with eager attention.
+        needs_classes: Whether it compares probabilities, so that one number a row (a regression) will not do.
+        student_layers, teacher_layers: Whose `projections` it reads.
+        progress: Share of the training that is done, 0 to 1; weight and temperature may depend on it.
     """
 
     unit: Unit = "row"
     needs_hidden_states = False
+    needs_embeddings = False
+    needs_attentions = False
+    needs_classes = False
+    student_layers: tuple[int, ...] = ()
+    teacher_layers: tuple[int, ...] = ()
 
     def __init__(self, config: Any, pair: ModelPair) -> None:
         """Keep the config; a loss that depends on the two models reads `pair`."""
         super().__init__()
         self.config = config
+        self.progress = 0.0
+
+    @property
+    def weight(self) -> float:
+        """The loss's weight now."""
+        return value_at(self.config.weight, self.progress)
+
+    @property
+    def temperature(self) -> float:
+        """The loss's temperature now."""
+        return value_at(self.config.temperature, self.progress)
+
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether it compares token by token, so that both models must read the same tokens."""
+        return self.unit == "token"
 
     @abstractmethod
     def forward(self, student: Signals, teacher: Signals) -> Tensor:
-        """Return the loss of each row, `(rows,)`, or of each token, `(tokens,)`."""
+        """Return the loss of each row `(rows,)`, token `(tokens,)` or text `(batch,)`, as `unit` says."""
 
 
 DEFAULT_LOSSES: dict[str, Any] = {"kl": {"weight": 0.7, "temperature": 2.0}, "task": 0.3}
@@ -137,7 +143,7 @@ def parse_losses(losses: str | Mapping[str, Any]) -> dict[str, LossConfig]:
     configs = dict(
         zip(wanted, gather(*(partial(check, name, options) for name, options in wanted.items())), strict=True)
     )
-    if not any(config.weight > 0 for config in configs.values()):
+    if not any(largest(config.weight) > 0 for config in configs.values()):
         raise RequestError(Fault("losses", "every weight is 0: there is nothing to train on."))
     return configs
 
@@ -155,39 +161,73 @@ class Objective:
     task: Any = None
 
     @property
-    def needs_hidden_states(self) -> bool:
-        """Whether any loss reads hidden states."""
-        return any(loss.needs_hidden_states for loss in self.terms.values())
+    def student_needs(self) -> Needs:
+        """What the losses ask of the student."""
+        return self._needs("student_layers")
+
+    @property
+    def teacher_needs(self) -> Needs:
+        """What the losses ask of the teacher."""
+        return self._needs("teacher_layers")
+
+    def _needs(self, layers: str) -> Needs:
+        losses = self.terms.values()
+        return Needs(
+            hidden_states=any(loss.needs_hidden_states for loss in losses),
+            embeddings=any(loss.needs_embeddings for loss in losses),
+            attentions=any(loss.needs_attentions for loss in losses),
+            projections=tuple(sorted({layer for loss in losses for layer in getattr(loss, layers)})),
+        )
 
     @property
     def token_losses(self) -> list[str]:
         """Names of the losses that compare token by token, so that both models must read the same tokens."""
-        return [name for name, loss in self.terms.items() if loss.unit == "token"]
+        return [name for name, loss in self.terms.items() if loss.reads_tokens]
+
+    @property
+    def row_terms(self) -> dict[str, DistillationLoss]:
+        """The losses on logits."""
+        return {name: loss for name, loss in self.terms.items() if loss.unit == "row"}
+
+    @property
+    def other_terms(self) -> dict[str, DistillationLoss]:
+        """The losses on tokens and texts."""
+        return {name: loss for name, loss in self.terms.items() if loss.unit != "row"}
+
+    def set_progress(self, progress: float) -> None:
+        """Tell the losses which share of the training is done, from 0 to 1."""
+        for loss in (*self.terms.values(), *([self.task] if self.task is not None else [])):
+            loss.progress = progress
 
     def modules(self) -> nn.ModuleDict:
         """Return the losses as one module: it holds all that is learned beside the student."""
         return nn.ModuleDict(self.terms)
 
-    def __call__(
-        self, student: Signals, teacher: Signals, task_mean: Tensor | None, counts: Counts, total: Counts
-    ) -> dict[str, Tensor]:
-        """Return each term's share of the whole batch's loss, weights included; their sum is what is minimised.
+    def row_shares(self, student: Signals, teacher: Signals, total: Counts) -> dict[str, Tensor]:
+        """Return what rows of logits add to each loss on logits, weights included."""
+        return _shares(self.row_terms, student, teacher, total)
+
+    def other_shares(self, student: Signals, teacher: Signals, total: Counts) -> dict[str, Tensor]:
+        """Return what a micro-batch adds to each loss on tokens and texts, weights included."""
+        return _shares(self.other_terms, student, teacher, total)
+
+    def task_share(self, value: Tensor, total: Counts) -> Tensor:
+        """Return what labels add to the task's loss, its weight included.
 
         Args:
-            student: What the student said of this micro-batch on this process.
-            teacher: What the teacher said of it.
-            task_mean: The student's own mean loss on its labels; None when there is no task loss.
-            counts: What this micro-batch holds.
+            value: The sum of the loss over a micro-batch's labels.
             total: What the whole batch holds, over all micro-batches and processes.
         """
-        shares = {}
-        for name, loss in self.terms.items():
-            value = full_precision(loss(student, teacher)).sum()
-            shares[name] = loss.config.weight * value / getattr(total, loss.unit).clamp(min=1)
-        if self.task is not None and task_mean is not None:
-            value = self.task(task_mean, counts.label)
-            shares["task"] = self.task.config.weight * value / total.label.clamp(min=1)
-        return shares
+        return self.task.weight * value / total.label.clamp(min=1)
+
+
+def _shares(
+    losses: Mapping[str, DistillationLoss], student: Signals, teacher: Signals, total: Counts
+) -> dict[str, Tensor]:
+    return {
+        name: loss.weight * full_precision(loss(student, teacher)).sum() / getattr(total, loss.unit).clamp(min=1)
+        for name, loss in losses.items()
+    }
 
 
 def build_objective(configs: Mapping[str, LossConfig], pair: ModelPair) -> Objective:
@@ -197,25 +237,18 @@ def build_objective(configs: Mapping[str, LossConfig], pair: ModelPair) -> Objec
         RequestError: A loss does not fit the two models, for example a layer that does not exist.
     """
     losses = {
-        name: registry.find("loss", name).target(config, pair) for name, config in configs.items() if config.weight > 0
+        name: registry.find("loss", name).target(config, pair)
+        for name, config in configs.items()
+        if largest(config.weight) > 0
     }
-    return Objective(task=losses.pop("task", None), terms=losses)
+    objective = Objective(task=losses.pop("task", None), terms=losses)
+    unfit = [name for name, loss in losses.items() if loss.needs_classes] if is_regression(pair.student) else []
+    if unfit:
+        problem = f"{', '.join(unfit)} compare probabilities of classes; a regression gives one number."
+        raise RequestError(Fault("losses", problem, "Use logit_mse."))
+    return objective
 
 
-def full_precision(tensor: Tensor) -> Tensor:
-    """Return half precision as float32, and float32 and float64 as they are: what losses compute in."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def without_padding(hidden_states: tuple[Tensor, ...], mask: Tensor) -> tuple[Tensor, ...]:
-    """Keep the vectors of real tokens.
-
-    Args:
-        hidden_states: Each `(batch, seq, width)`.
-        mask: `(batch, seq)`, True at real tokens.
-
-    Returns:
-        Each `(tokens, width)`.
-    """
-    positions = mask.flatten().nonzero().squeeze(-1)
-    return tuple(torch.index_select(states.flatten(0, 1), 0, positions) for states in hidden_states)
+def is_regression(config: PretrainedConfig) -> bool:
+    """Say whether a classifier gives one number instead of classes."""
+    return config.num_labels == 1 or config.problem_type == "regression"

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.context import Context
-from hfcompress.data import TEACHER_PREFIX, tokenize
+from hfcompress.data import encode
 from hfcompress.errors import InterruptedByUserError, NonFiniteLossError, RequestError
 from hfcompress.training.checkpoints import checkpoints
 from hfcompress.training.options import DEFAULTS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from datasets import Dataset
+    from transformers import PreTrainedModel
 
     from hfcompress.training.arguments import CompressionArguments
+    from hfcompress.training.teacher import Teacher
 
 
 @dataclass
@@ -24,22 +27,26 @@ class Run:
     Args:
         title: Shown beside the progress bar.
         training: TrainingArguments that differ from `DEFAULTS`.
-        teacher: The model to learn from, if any.
-        teacher_tokenizer: Its tokenizer.
+        teachers: What to learn from, models or caches, each with its tokenizer or image processor.
+        teacher_weights: The teachers' weights; all alike when None.
         losses: What the student is trained on.
         layer_map: Which layers the losses on hidden states compare.
+        rows: Encoded rows to train on, where they are at hand; by default the context's are encoded.
     """
 
     title: str
     training: dict[str, Any]
-    teacher: PreTrainedModel | None = None
-    teacher_tokenizer: PreTrainedTokenizerBase | None = None
+    teachers: Sequence[tuple[PreTrainedModel | Teacher, Any]] = ()
+    teacher_weights: Sequence[float] | None = None
     losses: dict[str, Any] | None = None
     layer_map: str = "uniform"
+    rows: Dataset | None = None
 
 
 def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel:
     """Train a model on the context's data, from the last checkpoint in its work folder if there is one.
+
+    Without a teacher it learns from the labelled rows alone.
 
     Raises:
         InterruptedByUserError: Ctrl-C; a checkpoint was saved.
@@ -50,7 +57,6 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
 
     from hfcompress.training.callbacks import InterruptCallback, ProgressCallback
     from hfcompress.training.collator import PairedCollator
-    from hfcompress.training.teacher import same_vocabulary
     from hfcompress.training.trainer import CompressionTrainer
 
     args = build_arguments(
@@ -60,19 +66,17 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
         losses=run.losses,
         layer_map=run.layer_map,
     )
-    other = run.teacher_tokenizer
-    if other is not None and same_vocabulary(other, context.tokenizer):
-        other = None
+    other = foreign_processor(run.teachers, context)
     interrupt = InterruptCallback()
     progress = ProgressCallback(run.title, show=context.progress)
     trainer = CompressionTrainer(
         model=model,
         args=args,
-        train_dataset=tokenize(context.data.train, context.tokenizer, context.data.max_length, other),
-        data_collator=PairedCollator(context.tokenizer, other, TEACHER_PREFIX),
-        processing_class=context.tokenizer,
-        teacher=run.teacher,
-        teacher_processing_class=run.teacher_tokenizer,
+        train_dataset=run.rows if run.rows is not None else encode_rows(context, run.teachers),
+        data_collator=PairedCollator(context.task, context.processor, other),
+        processing_class=context.processor,
+        teacher=run.teachers or None,
+        teacher_weights=run.teacher_weights,
         callbacks=[interrupt, progress],
     )
     for callback in (PrinterCallback, TransformersProgress):
@@ -94,6 +98,30 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
             "Training diverged: weights became NaN or infinite. Lower the learning rate, or train without fp16."
         )
     return trained
+
+
+def encode_rows(context: Context, teachers: Sequence[tuple[Any, Any]] = ()) -> Dataset:
+    """Return what the models read of the rows to train on; those without labels are for teachers alone."""
+    rows = context.data.with_unlabeled if teachers else context.data.train
+    return encode(rows, context.task, context.processor, context.data.max_length, foreign_processor(teachers, context))
+
+
+def foreign_processor(teachers: Sequence[tuple[Any, Any]], context: Context) -> Any:
+    """Return the tokenizer of teachers that read other tokens than the student; None when they read the same.
+
+    Raises:
+        TeacherError: Two of them read different tokens.
+    """
+    from hfcompress.errors import Fault, TeacherError
+    from hfcompress.training.teacher_checks import same_vocabulary
+
+    own = context.processor
+    readers = [one for _, one in teachers if hasattr(one, "get_vocab") and hasattr(own, "get_vocab")]
+    others = [one for one in readers if not same_vocabulary(one, own)]
+    if len(others) not in (0, len(readers)) or any(not same_vocabulary(one, others[0]) for one in others[1:]):
+        problem = "several teachers read different tokens."
+        raise TeacherError(Fault("teacher", problem, "Cache their answers (cache_teacher), or choose teachers alike."))
+    return others[0] if others else None
 
 
 def build_arguments(training: dict[str, Any], **ours: Any) -> CompressionArguments:

@@ -1,65 +1,168 @@
-"""The teacher: loaded, checked against the student, and asked without leaving a trace in training."""
+"""The teacher: one model or several, asked without leaving a trace in training."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hfcompress.data import TEACHER_PREFIX
 from hfcompress.errors import Fault, TeacherError
-from hfcompress.labels import match_labels
-from hfcompress.modeling.load import load_model, load_tokenizer
-from hfcompress.tasks import are_default_labels, label_names, task_of_class
+from hfcompress.modeling.load import load_model, load_processor
+from hfcompress.tasks import Task, task_of_class
+from hfcompress.training.answers import Answer, EnsembleRows, Listener
+from hfcompress.training.signals import Needs, Signals
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-    from transformers.utils.generic import ModelOutput
+    from transformers import PretrainedConfig, PreTrainedModel
+
+CACHE_COLUMN = "cache_row"
+"""The column that says where in a cache the teacher's answer to an example stands."""
+
+ROW_MASK = "row_mask"
+"""The column that marks the tokens whose logits are compared."""
 
 
-UNTRAINED = Fault(
-    "teacher",
-    "its head was never trained for this task, so it would teach noise.",
-    "Fine-tune it first (--finetune-teacher, or a finetune step before), or choose a fine-tuned model.",
-)
-"""What is wrong with a teacher whose head is as it was initialised."""
+class Teacher(ABC):
+    """Whatever answers in the teacher's place.
+
+    Attributes:
+        columns: The columns of a batch that it reads, named as its own model names them.
+        shares_tokens: Whether it reads the student's tokens; otherwise columns that start with `teacher_` are its own.
+        config: Of the model that answers, or answered.
+    """
+
+    columns: frozenset[str]
+    shares_tokens: bool
+    config: PretrainedConfig
+
+    @abstractmethod
+    def prepare(self, needs: Needs, deferred: bool) -> None:
+        """Get ready to be asked.
+
+        Args:
+            needs: What is asked beside the logits.
+            deferred: Whether logits are computed part by part.
+
+        Raises:
+            TeacherError: It cannot give what is asked.
+        """
+
+    @abstractmethod
+    def ask(self, batch: Mapping[str, Any]) -> Answer:
+        """Answer a batch: in evaluation mode, without gradients, without the labels."""
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device."""
 
 
 @dataclass
-class Teacher:
-    """A checked teacher.
+class ModelTeacher(Teacher):
+    """A checked model.
 
     Args:
         model: In evaluation mode.
+        task: Says which logits are compared.
         columns: What its forward pass takes, labels left out.
         label_order: Where each of the student's labels stands among the teacher's; None when the orders agree.
-        shares_tokens: Whether it reads the student's tokens; otherwise columns that start with `teacher_` are its own.
+        shares_tokens: Whether it reads the student's tokens.
     """
 
     model: PreTrainedModel
+    task: Task
     columns: frozenset[str]
     label_order: Tensor | None
     shares_tokens: bool
 
+    def __post_init__(self) -> None:
+        """Listen for logits alone until told otherwise."""
+        self.config = self.model.config
+        self.listener = Listener(self.model, self.task, Needs())
+
+    def prepare(self, needs: Needs, deferred: bool) -> None:
+        """Listen for what is asked."""
+        from hfcompress.training.heads import DeferredHead
+
+        if needs.attentions:
+            self.model.set_attn_implementation("eager")
+        head = DeferredHead.of(self.model) if deferred else None
+        self.listener = Listener(self.model, self.task, needs, head)
+
+    def to(self, device: torch.device) -> None:
+        """Move the model, unless it was placed on several devices."""
+        if getattr(self.model, "hf_device_map", None) is None:
+            self.model.to(device)
+
     @torch.no_grad()
-    def ask(self, batch: Mapping[str, Any], output_hidden_states: bool) -> ModelOutput:
-        """Run the teacher on a batch: in evaluation mode, without gradients, without the labels."""
+    def ask(self, batch: Mapping[str, Any]) -> Answer:
+        """Run the model on its own columns of the batch."""
         self.model.eval()
         prefix = "" if self.shares_tokens else TEACHER_PREFIX
+        shared = {name: value for name, value in batch.items() if name in self.task.label_columns or name == ROW_MASK}
         own = {name.removeprefix(prefix): value for name, value in batch.items() if name.startswith(prefix)}
+        own = self.task.prepare_inputs({**own, **shared}, self.model.config)
         inputs = {name: value for name, value in own.items() if name in self.columns}
-        outputs = self.model(**inputs, output_hidden_states=output_hidden_states, return_dict=True)
+        with self.listener.listening():
+            outputs = self.model(**inputs, **self.listener.options, return_dict=True)
         if self.label_order is not None:
             outputs["logits"] = outputs["logits"][..., self.label_order.to(outputs["logits"].device)]
-        return outputs
+        return self.listener.answer(outputs, own)
 
 
-def load_teacher(source: str, student: PreTrainedModel) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the teacher of a student, with the same task, and its tokenizer.
+class Ensemble(Teacher):
+    """Several teachers whose predictions are averaged in probability space.
+
+    Args:
+        teachers: Two or more.
+        weights: One each, brought to a sum of 1; all alike when None.
+
+    Raises:
+        TeacherError: The weights do not go with the teachers, or the teachers read different tokens.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float] | None = None) -> None:
+        weights = list(weights) if weights is not None else [1.0] * len(teachers)
+        if len(weights) != len(teachers) or min(weights) < 0 or sum(weights) <= 0:
+            problem = f"takes one weight from 0 up for each of the {len(teachers)} teachers, got {weights}."
+            raise TeacherError(Fault("teacher_weights", problem))
+        if len({teacher.shares_tokens for teacher in teachers}) > 1:
+            problem = "some read the student's tokens and some do not."
+            raise TeacherError(Fault("teacher", problem, "Cache their answers first (cache_teacher), each on its own."))
+        total = sum(weights)
+        self.members = [(w / total, teacher) for w, teacher in zip(weights, teachers, strict=True) if w > 0]
+        self.columns = frozenset().union(*(teacher.columns for _, teacher in self.members))
+        self.shares_tokens = teachers[0].shares_tokens
+        self.config = teachers[0].config
+
+    def prepare(self, needs: Needs, deferred: bool) -> None:
+        """Get all of them ready.
+
+        Raises:
+            TeacherError: More than their predictions is asked.
+        """
+        if needs.any:
+            problem = "several teach through their predictions alone."
+            raise TeacherError(Fault("teacher", problem, "Leave out the losses on hidden states, attention and embeddings."))
+        for _, teacher in self.members:
+            teacher.prepare(needs, deferred)
+
+    def to(self, device: torch.device) -> None:
+        """Move all of them."""
+        for _, teacher in self.members:
+            teacher.to(device)
+
+    def ask(self, batch: Mapping[str, Any]) -> Answer:
+        """Ask each of them."""
+        answers = [(weight, teacher.ask(batch)) for weight, teacher in self.members]
+        return Answer(Signals(), EnsembleRows(tuple((weight, answer.rows) for weight, answer in answers)))
+
+
+def load_teacher(source: str, student: PreTrainedModel) -> tuple[PreTrainedModel, Any]:
+    """Load the teacher of a student, with the same task, and its tokenizer or image processor.
 
     Raises:
         TeacherError: The student's class says no task that the package knows.
@@ -70,86 +173,4 @@ def load_teacher(source: str, student: PreTrainedModel) -> tuple[PreTrainedModel
     if task is None:
         problem = f"cannot be loaded for a {type(student).__name__}, a task that hfcompress does not know."
         raise TeacherError(Fault(source, problem, "Load it yourself and pass the model."))
-    return load_model(source, task), load_tokenizer(source)
-
-
-def check_teacher(
-    teacher: PreTrainedModel,
-    student: PreTrainedModel,
-    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
-    student_tokenizer: PreTrainedTokenizerBase | None = None,
-) -> Teacher:
-    """Check that a teacher can teach a student.
-
-    Args:
-        teacher: A model with a trained head.
-        student: The model to train.
-        teacher_tokenizer: Compared with the student's when both are given, else the vocabulary sizes are.
-        student_tokenizer: The student's tokenizer.
-
-    Raises:
-        TeacherError: It is the student itself, its head was never trained, or its labels are others; all faults.
-    """
-    if teacher is student:
-        raise TeacherError(Fault("teacher", "is the student itself.", "Pass another model, or a copy."))
-    faults = []
-    if is_untrained(teacher):
-        faults.append(UNTRAINED)
-    label_order = None
-    try:
-        label_order = _label_order(teacher, student)
-    except TeacherError as error:
-        faults += error.faults
-    if faults:
-        raise TeacherError(*faults)
-    teacher.eval()
-    columns = frozenset(inspect.signature(teacher.forward).parameters) - {"labels"}
-    shares_tokens = _same_tokens(teacher, student, teacher_tokenizer, student_tokenizer)
-    return Teacher(teacher, columns, label_order, shares_tokens)
-
-
-def is_untrained(model: PreTrainedModel) -> bool:
-    """Say whether a classifier's last layer is as it was initialised: its bias is exactly zero.
-
-    transformers initialises it so when a checkpoint has no head for the task, and no training leaves it so.
-    """
-    classes = getattr(model.config, "num_labels", None)
-    heads = [
-        m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == classes and m.bias is not None
-    ]
-    return bool(heads) and not heads[-1].bias.any()
-
-
-def same_vocabulary(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Say whether two tokenizers give each token the same number; the same size alone says nothing."""
-    return one.get_vocab() == other.get_vocab()
-
-
-def _same_tokens(
-    teacher: PreTrainedModel,
-    student: PreTrainedModel,
-    teacher_tokenizer: PreTrainedTokenizerBase | None,
-    student_tokenizer: PreTrainedTokenizerBase | None,
-) -> bool:
-    if teacher_tokenizer is not None and student_tokenizer is not None:
-        return same_vocabulary(teacher_tokenizer, student_tokenizer)
-    return getattr(teacher.config, "vocab_size", None) == getattr(student.config, "vocab_size", None)
-
-
-def _label_order(teacher: PreTrainedModel, student: PreTrainedModel) -> Tensor | None:
-    """Find where each of the student's labels stands among the teacher's.
-
-    Raises:
-        TeacherError: The numbers of labels differ, or their names do.
-    """
-    if teacher.config.num_labels != student.config.num_labels:
-        problem = f"has {teacher.config.num_labels} labels, the student {student.config.num_labels}."
-        raise TeacherError(Fault("teacher", problem, "Give the student the teacher's `num_labels`."))
-    ours, theirs = label_names(student.config), label_names(teacher.config)
-    if are_default_labels(ours) or are_default_labels(theirs):
-        return None
-    positions = match_labels(ours, theirs)
-    if positions is None:
-        problem = f"its labels ({', '.join(theirs)}) are not the student's ({', '.join(ours)})."
-        raise TeacherError(Fault("teacher", problem, "Set both configs' `id2label` to the same names."))
-    return None if positions == list(range(len(positions))) else torch.tensor(positions)
+    return load_model(source, task), load_processor(source, task)

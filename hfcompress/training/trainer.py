@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,14 +13,20 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
 from hfcompress.errors import Fault, NonFiniteLossError, RequestError
+from hfcompress.training.cached_teacher import CachedTeacher, is_cache
 from hfcompress.training.checkpoints import last_good_checkpoint
-from hfcompress.training.distiller import Distiller, DistillerCallback, build_distiller
+from hfcompress.training.answers import Answer
+from hfcompress.training.building import Lesson, build_distiller
+from hfcompress.training.distiller import Distiller, DistillerCallback
 from hfcompress.training.objective import DEFAULT_LOSSES, LayerMap
 from hfcompress.training.sampler import LengthGroupedSampler
-from hfcompress.training.teacher import load_teacher
+from hfcompress.training.teacher import Teacher, load_teacher
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TeacherLike: TypeAlias = "PreTrainedModel | Teacher | str | Path"
+"""A model, its name or folder, or a folder of cached answers."""
 
 # What the mixin stands on is known only where it is mixed in; to the type checker it may have any attribute.
 _Trainer: Any = object
@@ -36,8 +42,10 @@ class CompressionMixin(_Trainer):
 
     Args:
         *args: For the Trainer.
-        teacher: A model or a Hub id, folder or short name of one; None trains without.
+        teacher: A model, a Hub id, folder or short name of one, a folder of cached answers, or a list of these, whose
+            predictions are averaged; None trains without.
         teacher_processing_class: The teacher's tokenizer, to compare vocabularies; one given by name brings its own.
+        teacher_weights: The weight of each teacher of a list; all alike when None.
         layer_map: Which layers the losses on hidden states compare; overrides `args.layer_map`.
         **kwargs: For the Trainer.
 
@@ -55,30 +63,40 @@ class CompressionMixin(_Trainer):
     def __init__(
         self,
         *args: Any,
-        teacher: PreTrainedModel | str | None = None,
+        teacher: TeacherLike | Sequence[TeacherLike] | None = None,
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
+        teacher_weights: Sequence[float] | None = None,
         layer_map: LayerMap | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         if teacher is not None:
-            self._add_teacher(teacher, teacher_processing_class, layer_map)
+            given = list(teacher) if isinstance(teacher, Sequence) and not isinstance(teacher, str) else [teacher]
+            teachers = [self._find_teacher(one, teacher_processing_class) for one in given]
+            lesson = Lesson(
+                teachers,
+                teacher_weights,
+                losses=getattr(self.args, "losses", None) or DEFAULT_LOSSES,
+                layer_map=layer_map if layer_map is not None else getattr(self.args, "layer_map", "uniform"),
+                columns=getattr(self.train_dataset, "column_names", None),
+                own_loss=self.compute_loss_func is not None,
+            )
+            self._add_distiller(build_distiller(self.model, self.processing_class, lesson))
 
-    def _add_teacher(
-        self, teacher: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase | None, layer_map: LayerMap | None
-    ) -> None:
-        if isinstance(teacher, str):
-            teacher, tokenizer = load_teacher(teacher, self.model)
-        self.distiller = build_distiller(
-            self.model,
-            teacher,
-            tokenizers=(self.processing_class, tokenizer),
-            losses=getattr(self.args, "losses", None) or DEFAULT_LOSSES,
-            layer_map=layer_map if layer_map is not None else getattr(self.args, "layer_map", "uniform"),
-            columns=getattr(self.train_dataset, "column_names", None),
-        )
-        if getattr(teacher, "hf_device_map", None) is None:
-            teacher.to(self.args.device)
+    def _find_teacher(self, teacher: TeacherLike, processor: Any) -> tuple[PreTrainedModel | Teacher, Any]:
+        """Return a teacher that was given, or load the one that was named, with its tokenizer or image processor."""
+        if isinstance(teacher, tuple):
+            return teacher
+        if not isinstance(teacher, (str, Path)):
+            return teacher, processor
+        if is_cache(teacher):
+            return CachedTeacher(Path(teacher), self.model.config, self.train_dataset), None
+        return load_teacher(str(teacher), self.model)
+
+    def _add_distiller(self, distiller: Distiller) -> None:
+        self.distiller = distiller
+        distiller.label_smoothing = self.args.label_smoothing_factor
+        distiller.teacher.to(self.args.device)
         self.distiller.modules.to(self.args.device)
         self.add_callback(DistillerCallback(self.distiller))
         self._signature_columns = None  # found again at need, with the teacher's
@@ -101,6 +119,8 @@ class CompressionMixin(_Trainer):
 
     def _for_student(self, inputs: dict[str, Any]) -> dict[str, Any]:
         self._set_signature_columns_if_needed()
+        if self.distiller is not None:
+            inputs = self.distiller.task.prepare_inputs(inputs, self.distiller.student.model.config)
         return {name: value for name, value in inputs.items() if name in self._student_columns}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
@@ -109,7 +129,10 @@ class CompressionMixin(_Trainer):
                 super()._get_train_sampler(train_dataset) if train_dataset is not None else super()._get_train_sampler()
             )
         rows = train_dataset if train_dataset is not None else self.train_dataset
-        lengths = [len(ids) for ids in rows[self.model.main_input_name]]
+        if self.model.main_input_name not in rows.column_names or self.model.main_input_name == "pixel_values":
+            lengths = [1] * len(rows)  # images are all of one size
+        else:
+            lengths = [len(ids) for ids in rows[self.model.main_input_name]]
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
         step = self.args.train_batch_size * self.args.world_size * self.args.gradient_accumulation_steps
         self._grouped = LengthGroupedSampler(lengths, step, seed)
@@ -152,18 +175,29 @@ class CompressionMixin(_Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def _distillation_loss(self, distiller: Distiller, model: nn.Module, inputs: dict[str, Any]) -> tuple[Tensor, Any]:
-        hidden = distiller.objective.needs_hidden_states
-        teacher_says = distiller.teacher.ask(inputs, output_hidden_states=hidden)
-        own = self._for_student(inputs) | ({"output_hidden_states": True} if hidden else {})
-        task_mean = None
-        if distiller.objective.task is not None:
-            items = distiller.labels_in(inputs)
-            task_mean, student_says = super().compute_loss(model, own, return_outputs=True, num_items_in_batch=items)
-            task_mean = task_mean.mean() / self._task_scale
-        else:
-            student_says = model(**{name: value for name, value in own.items() if name not in self.label_names})
-        loss = distiller.loss(inputs, student_says, teacher_says, task_mean)
-        return loss * self._scale, student_says
+        teacher = distiller.teacher.ask(inputs)
+        task_mean, outputs, student = self._ask_student(distiller, model, inputs)
+        return distiller.loss(inputs, student, teacher, task_mean) * self._scale, outputs
+
+    def _ask_student(
+        self, distiller: Distiller, model: nn.Module, inputs: dict[str, Any]
+    ) -> tuple[Tensor | None, Any, Answer]:
+        """Return the student's mean loss on its labels, if that is asked and can be had, its outputs and its answer."""
+        listener, task = distiller.student, distiller.task
+        own = {**self._for_student(inputs), **listener.options}
+        labels = set(task.label_columns) | set(self.label_names)
+        with_labels = distiller.objective.task is not None and listener.head is None
+        items = distiller.labels_in(inputs) if with_labels else None
+        known = items is not None and bool(items > 0)
+        mean = None
+        with listener.listening():
+            if known and not task.loss_is_ours(inputs):
+                mean, outputs = super().compute_loss(model, own, return_outputs=True, num_items_in_batch=items)
+                mean = mean.mean() / self._task_scale
+            else:
+                outputs = model(**{name: value for name, value in own.items() if name not in labels})
+                mean = task.known_loss(outputs, inputs) if known else None
+        return mean, outputs, listener.answer(outputs, inputs)
 
     @property
     def _scale(self) -> int:

@@ -4,6 +4,8 @@ import hashlib
 
 import pytest
 
+from hfcompress import registry
+
 from tests.cli.support import hfcompress, tree
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from hfcompress.errors import TeacherError
-from hfcompress.training.teacher import check_teacher, is_untrained
+from hfcompress.training.signals import Needs
+from hfcompress.training.teacher_checks import check_teacher, is_untrained
 from tests.tiny import FAMILIES, tiny_model
 from tests.training.runs import build, logged, small_student
 
@@ -106,9 +107,9 @@ def test_what_a_teacher_takes_leaves_the_labels_out(teacher):
 
 def test_a_teachers_answer_carries_no_gradient(teacher):
     checked = check_teacher(teacher, small_student())
-    answer = checked.ask(
-        {"input_ids": torch.tensor([[2, 5, 3]]), "labels": torch.tensor([0])}, output_hidden_states=True
-    )
-    assert not answer["logits"].requires_grad
-    assert "loss" not in answer
-    assert len(answer["hidden_states"]) == 5
+    checked.prepare(Needs(hidden_states=True), deferred=False)
+    answer = checked.ask({"input_ids": torch.tensor([[2, 5, 3]]), "labels": torch.tensor([0])})
+    assert not answer.rows.values.requires_grad
+    assert answer.rows.labels.tolist() == [0]
+    assert len(answer.signals.hidden_states) == 5
+    assert not any(states.requires_grad for states in answer.signals.hidden_states)

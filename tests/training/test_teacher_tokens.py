@@ -6,7 +6,7 @@ from datasets import Dataset
 from transformers import DataCollatorWithPadding
 
 from hfcompress.errors import TeacherError
-from hfcompress.training.teacher import check_teacher, same_vocabulary
+from hfcompress.training.teacher_checks import check_teacher, same_vocabulary
 from tests.tiny import sentences, tiny_model, tiny_tokenizer
 from tests.training.runs import LABELS, TOKENIZER, Record, build, logged, same, small_student, weights
 

@@ -8,7 +8,8 @@ from torch.nn.functional import cosine_similarity
 
 from hfcompress.distillation.hidden import HiddenStateLoss
 from hfcompress.registry import register
-from hfcompress.training.objective import LossConfig, Signals
+from hfcompress.training.objective import LossConfig
+from hfcompress.training.signals import Signals
 
 
 @register("loss", "hidden_cosine", LossConfig)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from hfcompress.distillation.hidden import HiddenStateLoss
 from hfcompress.registry import register
-from hfcompress.training.objective import LossConfig, Signals
+from hfcompress.training.objective import LossConfig
+from hfcompress.training.signals import Signals
 
 
 @register("loss", "hidden_mse", LossConfig)

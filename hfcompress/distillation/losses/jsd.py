@@ -11,9 +11,10 @@ from annotated_types import Interval
 from torch import Tensor
 
 from hfcompress.config import option
-from hfcompress.distillation.losses.kl import KLConfig, kl_divergence, log_softmax
+from hfcompress.distillation.losses.kl import KLConfig, kl_divergence
 from hfcompress.registry import register
-from hfcompress.training.objective import DistillationLoss, Signals
+from hfcompress.training.objective import DistillationLoss
+from hfcompress.training.signals import Signals
 
 
 @dataclass
@@ -36,11 +37,12 @@ class JSDLoss(DistillationLoss):
     """
 
     config: JSDConfig
+    needs_classes = True
 
     def forward(self, student: Signals, teacher: Signals) -> Tensor:
         """Return the divergence of each row, `(rows,)`."""
-        temperature, beta = self.config.temperature, self.config.beta
-        p, q = log_softmax(teacher.logits, temperature), log_softmax(student.logits, temperature)
+        temperature, beta = self.temperature, self.config.beta
+        p, q = teacher.log_probabilities(temperature), student.log_probabilities(temperature)
         if beta in (0, 1):
             return temperature**2 * (kl_divergence(p, q) if beta == 0 else kl_divergence(q, p))
         mixture = torch.logaddexp(p + math.log(beta), q + math.log1p(-beta))

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from annotated_types import Gt
-from pydantic import FiniteFloat
 from torch import Tensor
 
 from hfcompress.config import option
 from hfcompress.registry import register
-from hfcompress.training.objective import DistillationLoss, LossConfig, Signals, full_precision
+from hfcompress.training.objective import DistillationLoss, LossConfig
+from hfcompress.training.schedules import Positive
+from hfcompress.training.signals import Signals
 
 
 @dataclass
 class KLConfig(LossConfig):
     """Options of the divergences on softened logits."""
 
-    temperature: Annotated[FiniteFloat, Gt(0)] = option(2.0, help="logits are divided by it; higher is softer")
+    temperature: Positive = option(
+        2.0, help="logits are divided by it, higher is softer; a number or {start, end, schedule}"
+    )
 
 
 def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -35,11 +36,6 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return torch.nn.functional.kl_div(log_q, log_p, reduction="none", log_target=True).sum(-1)
 
 
-def log_softmax(logits: Tensor, temperature: float) -> Tensor:
-    """Return the log-probabilities of logits `(rows, classes)` at a temperature, in float32 at least."""
-    return torch.log_softmax(full_precision(logits) / temperature, dim=-1)
-
-
 @register("loss", "kl", KLConfig)
 class KLLoss(DistillationLoss):
     """KL divergence of the student from the teacher's softened predictions (forward KL).
@@ -51,10 +47,10 @@ class KLLoss(DistillationLoss):
     https://arxiv.org/abs/1503.02531.
     """
 
-    config: KLConfig
+    needs_classes = True
 
     def forward(self, student: Signals, teacher: Signals) -> Tensor:
         """Return the divergence of each row, `(rows,)`."""
-        temperature = self.config.temperature
-        p, q = log_softmax(teacher.logits, temperature), log_softmax(student.logits, temperature)
+        temperature = self.temperature
+        p, q = teacher.log_probabilities(temperature), student.log_probabilities(temperature)
         return temperature**2 * kl_divergence(p, q)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from hfcompress.registry import register
-from hfcompress.training.objective import DistillationLoss, LossConfig, Signals, full_precision
+from hfcompress.training.objective import DistillationLoss, LossConfig
+from hfcompress.training.signals import Signals, full_precision, present
 
 
 @register("loss", "logit_mse", LossConfig)
@@ -19,4 +20,4 @@ class LogitMSELoss(DistillationLoss):
 
     def forward(self, student: Signals, teacher: Signals) -> Tensor:
         """Return the mean over the classes of each row, `(rows,)`."""
-        return (full_precision(student.logits) - full_precision(teacher.logits)).square().mean(-1)
+        return (full_precision(present(student.logits)) - full_precision(present(teacher.logits))).square().mean(-1)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hfcompress.distillation.losses.kl import KLConfig, kl_divergence, log_softmax
+from hfcompress.distillation.losses.kl import KLConfig, kl_divergence
 from hfcompress.registry import register
-from hfcompress.training.objective import DistillationLoss, Signals
+from hfcompress.training.objective import DistillationLoss
+from hfcompress.training.signals import Signals
 
 
 @register("loss", "reverse_kl", KLConfig)
@@ -19,10 +20,10 @@ class ReverseKLLoss(DistillationLoss):
     https://arxiv.org/abs/2306.08543.
     """
 
-    config: KLConfig
+    needs_classes = True
 
     def forward(self, student: Signals, teacher: Signals) -> Tensor:
         """Return the divergence of each row, `(rows,)`."""
-        temperature = self.config.temperature
-        p, q = log_softmax(teacher.logits, temperature), log_softmax(student.logits, temperature)
+        temperature = self.temperature
+        p, q = teacher.log_probabilities(temperature), student.log_probabilities(temperature)
         return temperature**2 * kl_divergence(q, p)

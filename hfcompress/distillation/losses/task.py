@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hfcompress.registry import register
-from hfcompress.training.objective import LossConfig, ModelPair, full_precision
+from hfcompress.training.objective import LossConfig, ModelPair
+from hfcompress.training.schedules import value_at
+from hfcompress.training.signals import full_precision
 
 
 @register("loss", "task", LossConfig)
@@ -19,6 +21,12 @@ class TaskLoss(nn.Module):
     def __init__(self, config: LossConfig, pair: ModelPair) -> None:
         super().__init__()
         self.config = config
+        self.progress = 0.0
+
+    @property
+    def weight(self) -> float:
+        """The loss's weight now."""
+        return value_at(self.config.weight, self.progress)
 
     def forward(self, mean: Tensor, labels: Tensor) -> Tensor:
         """Return the sum of the loss over a micro-batch.

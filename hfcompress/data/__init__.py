@@ -1,0 +1,7 @@
+"""Data: a Hub id, a file or a folder becomes checked training and validation sets of a task."""
+
+from hfcompress.data.config import DataConfig
+from hfcompress.data.loading import load_data, load_validation
+from hfcompress.data.task_data import TEACHER_PREFIX, TaskData, encode, fingerprint
+
+__all__ = ["TEACHER_PREFIX", "DataConfig", "TaskData", "encode", "fingerprint", "load_data", "load_validation"]
