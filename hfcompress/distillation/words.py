@@ -13,8 +13,8 @@ from hfcompress.errors import Fault, ModelError
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-# Letters and digits, joined by apostrophes: "don't" and "film's" are found whole, and then left alone.
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# What is found whole and is more than letters is left alone: tags, addresses, and what an apostrophe joins ("don't").
+_WORD = re.compile(r"</?[A-Za-z][^<>]*>|\w+://\S+|[\w.+-]*@[\w.-]+|[^\W_]+(?:['’][^\W_]+)*")
 
 CASE_FORMS = 3
 """A cased vocabulary may hold a word as `film`, `Film` and `FILM`."""
@@ -100,8 +100,8 @@ class Vocabulary:
 def encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[EncodedText]:
     """Find the words of texts that may be replaced.
 
-    Numbers, single letters, contractions and possessives (`don't`, `film's`) stay, as do words that the tokenizer
-    does not know.
+    Numbers, single letters, contractions and possessives (`don't`, `film's`), tags and addresses stay, as do words
+    that the tokenizer does not know.
 
     Raises:
         ModelError: The tokenizer cannot say where in the text its tokens stand.
