@@ -48,7 +48,8 @@ class Output:
             # In a file or a pipe a table keeps its columns, however many.
             console = Console(highlight=False, width=max(console.width, 140))
         for part in human:
-            console.print(part, markup=False) if isinstance(part, str) else console.print(part)
+            # Text is printed as it is: a wrapped line of JSON would no longer be JSON.
+            console.print(part, markup=False, soft_wrap=True) if isinstance(part, str) else console.print(part)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:

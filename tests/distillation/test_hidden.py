@@ -7,25 +7,14 @@ from hypothesis import strategies as st
 
 from hfcompress import registry
 from hfcompress.distillation.hidden import HiddenStateLoss
-from hfcompress.training.objective import ModelPair, Signals, build_objective, parse_losses, without_padding
+from hfcompress.training.objective import ModelPair, build_objective, parse_losses
+from hfcompress.training.signals import Signals, without_padding
 from tests.distillation.losses.support import build
 from tests.tiny import FAMILIES, tiny_model
 
 HIDDEN_LOSSES = [
     name for name, method in registry.methods("loss").items() if issubclass(method.target, HiddenStateLoss)
 ]
-
-
-def test_keeps_the_vectors_of_real_tokens_in_order():
-    states = torch.arange(12.0).view(2, 3, 2)
-    mask = torch.tensor([[True, True, False], [False, True, False]])
-    (kept,) = without_padding((states,), mask)
-    assert kept.tolist() == [[0.0, 1.0], [2.0, 3.0], [8.0, 9.0]]
-
-
-def test_nothing_but_padding_leaves_no_tokens():
-    (kept,) = without_padding((torch.ones(2, 3, 4),), torch.zeros(2, 3, dtype=torch.bool))
-    assert kept.shape == (0, 4)
 
 
 @pytest.mark.parametrize("name", HIDDEN_LOSSES)
@@ -44,7 +33,7 @@ def test_garbage_at_padded_positions_changes_neither_loss_nor_gradient(name, gar
     def value_and_gradient(fill):
         filled = [[states.masked_fill(~mask[..., None], fill) for states in model] for model in (ours, theirs)]
         leaves = [states.requires_grad_() for states in filled[0]]
-        signals = [Signals(torch.empty(0), without_padding(tuple(states), mask)) for states in filled]
+        signals = [Signals(hidden_states=without_padding(tuple(states), mask)) for states in filled]
         value = loss(*signals)
         value.sum().backward()
         return value, [leaf.grad for leaf in leaves]
@@ -69,7 +58,7 @@ def test_a_padded_batch_gives_the_losses_of_its_rows_alone(family):
         signals = []
         for model in (student, teacher):
             outputs = model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
-            signals.append(Signals(outputs.logits, without_padding(outputs.hidden_states, mask.bool())))
+            signals.append(Signals(hidden_states=without_padding(outputs.hidden_states, mask.bool())))
         return [loss(*signals) for loss in terms.values()]
 
     with torch.no_grad():
@@ -81,7 +70,7 @@ def test_a_padded_batch_gives_the_losses_of_its_rows_alone(family):
 
 def test_hidden_states_to_compare_are_float32_even_where_autocast_halves_the_projection():
     loss = build("hidden_mse", (1, 4), (1, 8)).float()
-    student, teacher = (Signals(torch.empty(0), (torch.ones(3, width).half(),) * 2) for width in (4, 8))
+    student, teacher = (Signals(hidden_states=(torch.ones(3, width).half(),) * 2) for width in (4, 8))
     with torch.autocast("cpu", torch.bfloat16):
         pairs = loss.mapped(student, teacher)
     assert [(ours.dtype, theirs.dtype) for ours, theirs in pairs] == [(torch.float32, torch.float32)] * 2

@@ -1,5 +1,6 @@
 """Forward KL: values and gradients by hand, and what the temperature does."""
 
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -49,3 +50,14 @@ def test_a_certain_teacher_makes_it_the_cross_entropy():
     value = build("kl", temperature=1.0)(student, logits(*certain.tolist()))
     expected = torch.nn.functional.cross_entropy(student.logits, torch.tensor([0, 2, 1]), reduction="none")
     torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize("name", ["kl", "reverse_kl", "jsd", "dkd"])
+def test_several_teachers_are_one_whose_probabilities_are_their_weighted_mean(name):
+    one, other = log(3), -log(3)  # (3/4, 1/4) and (1/4, 3/4), of weights 1/4 and 3/4: 3/8 against 5/8
+    both = tuple((weight, torch.tensor([[2 * z, 0.0]]).double()) for weight, z in ((0.25, one), (0.75, other)))
+    student = random_signals(4, rows=1)
+    student = logits(student.logits[0, :2].tolist())
+    mean = logits((2 * log(3 / 5), 0.0))
+    value = build(name, temperature=2.0)(student, replace(logits((9e9, 0.0)), members=both))
+    torch.testing.assert_close(value, build(name, temperature=2.0)(student, mean), rtol=1e-6, atol=1e-9)
