@@ -22,12 +22,17 @@ SHORT_NAMES = {
     "distilroberta": "distilbert/distilroberta-base",
     "electra-small": "google/electra-small-discriminator",
     "electra-base": "google/electra-base-discriminator",
+    "minilm-l6-h384": "nreimers/MiniLM-L6-H384-uncased",
     "minilm": "sentence-transformers/all-MiniLM-L6-v2",
     "mobilebert": "google/mobilebert-uncased",
+    "mobilenet-v1": "google/mobilenet_v1_1.0_224",
+    "mobilenet-v2": "google/mobilenet_v2_1.0_224",
     "mpnet-base": "microsoft/mpnet-base",
+    "resnet-18": "microsoft/resnet-18",
     "roberta-base": "FacebookAI/roberta-base",
     "roberta-large": "FacebookAI/roberta-large",
     "squeezebert": "squeezebert/squeezebert-uncased",
+    "tinybert": "huawei-noah/TinyBERT_General_4L_312D",
     "xlm-r-base": "FacebookAI/xlm-roberta-base",
 }
 """Well-known names and the Hub ids that they stand for."""

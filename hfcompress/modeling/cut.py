@@ -3,111 +3,102 @@
 from __future__ import annotations
 
 import copy
-import re
 from typing import TYPE_CHECKING
 
-from hfcompress.errors import Fault, ModelError, RequestError, unknown
-from hfcompress.modeling.families import blocks_of, layers_prefix
+from hfcompress.errors import Fault, ModelError
+from hfcompress.modeling.blocks import Blocks
+from hfcompress.modeling.families import blocks_of, stacks_of
+from hfcompress.modeling.layer_patterns import cut_groups, cut_patterns, stack_depths
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel
 
-PREFIX = "cut:"
-_KEYS = ("layers",)
 
-
-def parse_cut(spec: str, depth: int) -> list[int]:
-    """Read a cut's description.
+def cut_config(
+    config: PretrainedConfig, layers: list[int], decoder_layers: list[int] | None = None
+) -> PretrainedConfig:
+    """Return a copy of a config for the layers that are kept.
 
     Args:
-        spec: `cut:layers=3` (that many, spread evenly, the last kept) or `cut:layers=0,2,5` (these, counted from 0).
-        depth: Number of layers of the teacher.
-
-    Returns:
-        The teacher's layers to keep, in order.
-
-    Example:
-        >>> parse_cut("cut:layers=3", 6)
-        [1, 3, 5]
+        config: The config to cut.
+        layers: The layers to keep, in order, counted from 0.
+        decoder_layers: Those of the second stack where there is an encoder and a decoder; None means the same.
 
     Raises:
-        RequestError: The description cannot be read, or names a layer that does not exist.
+        ModelError: The architecture cannot be cut, has no such layers, or its config cannot express the choice.
     """
-    faults, layers = [], None
-    for part in filter(None, spec.removeprefix(PREFIX).split(";")):
-        key, _, value = part.partition("=")
-        if key.strip() not in _KEYS:
-            faults.append(unknown("cut", key.strip(), _KEYS, spec))
-        elif not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*,?", value):
-            faults.append(Fault(spec, f"layers takes a number or a list such as 0,2,5, got {value!r}."))
-        elif layers is not None:
-            faults.append(Fault(spec, "layers is given twice."))
-        else:
-            layers = value
-    if faults:
-        raise RequestError(*faults)
-    if layers is None:
-        raise RequestError(Fault(spec, "names nothing to cut.", "Write for example cut:layers=3 or cut:layers=0,2,5."))
-    numbers = [int(number) for number in layers.split(",") if number.strip()]
-    return _check_layers(numbers, depth, spec) if "," in layers else even_layers(numbers[0], depth, spec)
-
-
-def even_layers(count: int, depth: int, where: str = "cut") -> list[int]:
-    """Choose layers spread evenly over a model, the last one among them: layer `(i + 1) * depth / count - 1`.
-
-    Raises:
-        RequestError: More layers are asked for than there are, or none.
-    """
-    if not 1 <= count <= depth:
-        raise RequestError(
-            Fault(where, f"the teacher has {depth} layers, {count} were asked for.", f"Allowed: 1 to {depth}.")
-        )
-    return [round((i + 1) * depth / count) - 1 for i in range(count)]
-
-
-def _check_layers(numbers: list[int], depth: int, spec: str) -> list[int]:
-    missing = [str(number) for number in numbers if number >= depth]
-    if missing:
-        fix = f"Its {depth} layers are counted from 0 to {depth - 1}."
-        raise RequestError(Fault(spec, f"the teacher has no layer {', '.join(missing)}.", fix))
-    if sorted(set(numbers)) != numbers:
-        raise RequestError(Fault(spec, "layers are to be named once each, in ascending order."))
-    return numbers
-
-
-def cut_config(config: PretrainedConfig, layers: list[int]) -> PretrainedConfig:
-    """Return a copy of a config for the layers that are kept."""
+    blocks, depths = blocks_of(config.model_type), stack_depths(config)
+    kept = [layers, layers if decoder_layers is None else decoder_layers]
+    for numbers, depth in zip(kept, depths, strict=False):
+        _check(numbers, depth)
     small = copy.deepcopy(config)
-    setattr(small, blocks_of(config.model_type).depth, len(layers))
+    cut_patterns(small, layers)
+    if blocks.shared:
+        cut_groups(small, layers)
+    for stack, numbers in zip(blocks.stacks, kept, strict=False):
+        setattr(small, str(stack.depth), len(numbers))
+    if hasattr(small, "num_hidden_layers"):  # a second name of the depth, or (BART under transformers 4) a second value
+        small.num_hidden_layers = len(layers)
     return small
 
 
-def cut(model: PreTrainedModel, layers: list[int]) -> PreTrainedModel:
+def cut(model: PreTrainedModel, layers: list[int], decoder_layers: list[int] | None = None) -> PreTrainedModel:
     """Build a smaller model out of some of a model's layers.
 
     Args:
         model: The model to cut; it is left as it is.
         layers: The layers to keep, in order, counted from 0.
+        decoder_layers: Those of the second stack where there is an encoder and a decoder; None means the same.
 
     Returns:
         A stock model of the same class and mode (training or evaluation) with copies of the weights.
 
+    Example:
+        >>> student = cut(teacher, [1, 3, 5])  # doctest: +SKIP
+
     Raises:
-        ModelError: The architecture has no row in the block table.
+        ModelError: The architecture cannot be cut, has no such layers, or its config cannot express the choice.
     """
-    prefix = layers_prefix(model) + "."
-    new_place = {old: new for new, old in enumerate(layers)}
-    state = {}
-    for name, tensor in model.state_dict().items():
-        if not name.startswith(prefix):
-            state[name] = tensor
-            continue
-        number, _, rest = name.removeprefix(prefix).partition(".")
-        if int(number) in new_place:
-            state[f"{prefix}{new_place[int(number)]}.{rest}"] = tensor
-    small = type(model)(cut_config(model.config, layers)).to(model.dtype)  # type: ignore[arg-type]
-    result = small.load_state_dict(state, strict=False)
+    small = type(model)(cut_config(model.config, layers, decoder_layers)).to(model.dtype)  # type: ignore[arg-type]
+    result = small.load_state_dict(_kept_weights(model, layers, decoder_layers), strict=False)
     if result.missing_keys or result.unexpected_keys:
         raise ModelError(f"cutting {type(model).__name__} left weights without a place: {result}")
     small.tie_weights()
+    if model.can_generate():
+        small.generation_config = copy.deepcopy(model.generation_config)
     return small.to(model.device).train(model.training)
+
+
+def _check(layers: list[int], depth: int) -> None:
+    if not layers or layers != sorted(set(layers) & set(range(depth))):
+        fix = f"Its {depth} layers are counted from 0 to {depth - 1}; name some, once each, in ascending order."
+        raise ModelError(Fault("layers", f"the model cannot be cut to the layers {layers}.", fix))
+
+
+def _kept_weights(model: PreTrainedModel, layers: list[int], decoder_layers: list[int] | None) -> dict[str, Tensor]:
+    """Return the state dict of a cut: kept layers under their new numbers, and all that is no layer."""
+    state = model.state_dict()
+    names = {id(module): name for name, module in model.named_modules()}
+    encoder = blocks_of(model.config.model_type).layers
+    for stack, modules in stacks_of(model):
+        numbers = layers if stack.layers == encoder or decoder_layers is None else decoder_layers
+        if stack.shared:
+            numbers = cut_groups(copy.deepcopy(model.config), numbers)
+        state = _renumbered(state, names[id(modules)], stack, numbers)
+    return state
+
+
+def _renumbered(state: dict[str, Tensor], layers: str, stack: Blocks, numbers: list[int]) -> dict[str, Tensor]:
+    """Leave layers out of a state dict; what only the first layer holds goes to the new first one."""
+    place = {old: new for new, old in enumerate(numbers)}
+    first = tuple(f"{layers}.0.{name}" for name in stack.first_layer)
+    kept = {}
+    for name, tensor in state.items():
+        if not name.startswith(f"{layers}.") or name.startswith(first):
+            kept[name] = tensor
+            continue
+        number, _, rest = name.removeprefix(f"{layers}.").partition(".")
+        if int(number) in place:
+            kept[f"{layers}.{place[int(number)]}.{rest}"] = tensor
+    return kept

@@ -1,18 +1,22 @@
-"""Loading models and tokenizers: safetensors only, no remote code, one clear error when it fails."""
+"""Loading models, tokenizers and image processors: safetensors only, no remote code, one clear error when it fails."""
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.errors import Fault, ModelError
-from hfcompress.sources import require_model, resolve
+from hfcompress.sources import is_local, require_model, resolve
 from hfcompress.tasks import Task
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BaseImageProcessor, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _FIX_CONFIG = "Give a Hub id or a folder that `save_pretrained` wrote."
 _FIX_WEIGHTS = (
@@ -20,6 +24,10 @@ _FIX_WEIGHTS = (
     "turn a pickle (pytorch_model.bin) into one with `save_pretrained`, where you trust it."
 )
 _FIX_TOKENIZER = "Save the tokenizer into the model's folder: `tokenizer.save_pretrained(folder)`."
+_FIX_IMAGES = "Save the image processor into the model's folder: `image_processor.save_pretrained(folder)`."
+# To be trained (a pooler, the head of a model whose body has no name of its own), or a count that decides nothing.
+_SPARE = re.compile(r"pooler|^lm_head\.|\.num_batches_tracked$")
+_IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
 
 
 def load_config(source: str, **overrides: Any) -> PretrainedConfig:
@@ -68,6 +76,37 @@ def load_model(source: str, task: Task, **config_overrides: Any) -> PreTrainedMo
     return model
 
 
+def load_processor(source: str, task: Task) -> Any:
+    """Load what turns a task's inputs into tensors: a tokenizer or an image processor.
+
+    Raises:
+        ModelError: There is none beside the model.
+        NetworkError: It would have to come from the Hub, which cannot be reached.
+    """
+    return load_image_processor(source) if task.processor == "image_processor" else load_tokenizer(source)
+
+
+def load_image_processor(source: str) -> BaseImageProcessor:
+    """Load a model's image processor, the one that works through Pillow and NumPy, from a Hub id or a folder.
+
+    Raises:
+        ModelError: There is none beside the model, or Pillow is not installed.
+        NetworkError: It would have to come from the Hub, which cannot be reached.
+    """
+    if importlib.util.find_spec("PIL") is None:
+        raise ModelError(Fault(source, "images need Pillow, which is not installed.", "Run: pip install pillow"))
+    from transformers import AutoImageProcessor
+
+    place = resolve(source)
+    require_model(place)
+    if is_local(place) and not any((Path(place) / name).is_file() for name in _IMAGE_FILES):
+        raise ModelError(Fault(source, f"has no image processor ({_IMAGE_FILES[0]}).", _FIX_IMAGES))
+    # The others need torchvision, and round otherwise: a model would answer differently where that is installed.
+    pillow: dict[str, Any] = {"use_fast": False} if version("transformers").startswith("4.") else {"backend": "pil"}
+    with _as_model_error(source, "its image processor cannot be loaded", _FIX_IMAGES):
+        return AutoImageProcessor.from_pretrained(place, trust_remote_code=False, **pillow)
+
+
 def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
     """Load a model's tokenizer from a Hub id, a folder or a short name.
 
@@ -99,8 +138,9 @@ def _check_weights(source: str, model: PreTrainedModel, report: dict[str, Any]) 
         problem = f"its weights do not fit its config, which says {names[0]} has the shape {shape}{_and_more(names)}."
         fix = "Use the config.json (and the number of labels) that they were saved with."
         raise ModelError(Fault(source, problem, fix))
-    base = f"{model.base_model_prefix}."
-    names = sorted(name for name in report["missing_keys"] if name.startswith(base) and "pooler" not in name)
+    body = "" if model.base_model is model else f"{model.base_model_prefix}."  # without a head it is the whole model
+    absent = (name for name in report["missing_keys"] if name.startswith(body))
+    names = sorted(name for name in absent if not _SPARE.search(name))
     if names:
         fix = "Use the config.json that they were saved with, or download them again."
         raise ModelError(Fault(source, f"its weights lack {names[0]}{_and_more(names)}.", fix))

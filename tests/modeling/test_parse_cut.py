@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfcompress.errors import RequestError
-from hfcompress.modeling.cut import even_layers, parse_cut
+from hfcompress.errors import ModelError, RequestError
+from hfcompress.modeling.layer_patterns import even_layers
+from hfcompress.modeling.parse_cut import parse_cut, parse_cut_of
+from tests.tiny import tiny_config
 
 
 @pytest.mark.parametrize(
@@ -73,3 +75,45 @@ def test_even_layers_are_distinct_in_order_and_end_with_the_last(depth, data):
     assert (len(layers), layers[-1]) == (count, depth - 1)
     assert min(gaps) >= 1
     assert max(gaps) - min(gaps) <= 2
+
+
+@pytest.mark.parametrize(
+    ("spec", "layers"),
+    [
+        ("cut:layers=3", ([1, 3, 5], [0, 2, 3])),
+        ("cut:layers=0,2", ([0, 2], [0, 2])),
+        ("cut:encoder=6;decoder=2", ([0, 1, 2, 3, 4, 5], [1, 3])),
+        ("cut:decoder=1", ([0, 1, 2, 3, 4, 5], [3])),
+        ("cut:encoder=1,5;decoder=0,", ([1, 5], [0])),
+    ],
+)
+def test_reads_cuts_of_an_encoder_and_a_decoder(spec, layers):
+    assert parse_cut_of(spec, tiny_config("bart", encoder_layers=6, decoder_layers=4)) == layers
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("cut:layers=5", "the teacher has 4 layers, 5 were asked for. Allowed: 1 to 4."),
+        ("cut:decoder=9", "the teacher has 4 layers, 9 were asked for. Allowed: 1 to 4."),
+        ("cut:encoder=0,7", "the teacher has no layer 7. Its 6 layers are counted from 0 to 5."),
+        ("cut:layers=2;decoder=1", "layers means both stacks. Give either layers, or encoder and decoder."),
+        ("cut:encoders=2", "there is no cut 'encoders'. Did you mean 'encoder'? Allowed: decoder, encoder, layers."),
+    ],
+)
+def test_says_what_is_wrong_with_a_cut_of_two_stacks(spec, message):
+    with pytest.raises(RequestError) as error:
+        parse_cut_of(spec, tiny_config("t5", num_layers=6, num_decoder_layers=4))
+    assert str(error.value) == f"{spec}: {message}"
+
+
+@pytest.mark.parametrize("spec", ["cut:layers=3", "cut:layers=0,2,5"])
+def test_reads_a_cut_of_one_stack_as_before(spec):
+    assert parse_cut_of(spec, tiny_config("bert", layers=6)) == (parse_cut(spec, 6),)
+    with pytest.raises(RequestError, match="there is no cut 'decoder'. Allowed: layers."):
+        parse_cut_of("cut:decoder=2", tiny_config("bert", layers=6))
+
+
+def test_a_family_that_cannot_be_cut_is_refused():
+    with pytest.raises(ModelError, match="mobilenet_v2 cannot be cut: .* Choose a smaller student: resnet-18"):
+        parse_cut_of("cut:layers=2", tiny_config("mobilenet_v2"))
