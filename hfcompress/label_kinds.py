@@ -83,26 +83,15 @@ def encode_label_lists(
     if width is not None:
         parts = {part: _with_labels(rows, list(map(_places_of_ones, rows["labels"]))) for part, rows in parts.items()}
         given_names = _names_of_vectors(width, given_names, model_labels)
-    places = _Places(next(iter(parts.values())), given_names, model_labels)
-    encoded = {}
-    for part, rows in parts.items():
-        found = [[places.of(value) for value in row] for row in rows["labels"]]
-        values = [value for row in rows["labels"] for value in row]
-        strange = sorted({str(value) for value in values if places.of(value) is None})
-        if strange:
-            near = closest(strange[0], places.names)
-            fix = f"Did you mean '{near}'? " if near else ""
-            problem = f"{part} rows have unknown labels: {some(strange)}."
-            faults.append(Fault("labels", problem, f"{fix}Allowed: {some(places.names)}."))
-            continue
-        vectors = [[float(place in row) for place in range(len(places.names))] for row in found]
-        encoded[part] = _with_labels(rows, vectors)
-    if faults:
-        raise DataError(*faults)
-    return encoded, places.names
+    places = LabelPlaces(next(iter(parts.values())), given_names, model_labels)
+    found = places.in_parts(parts)
+    return {
+        part: _with_labels(rows, [[float(place in row) for place in range(len(places.names))] for row in found[part]])
+        for part, rows in parts.items()
+    }, places.names
 
 
-class _Places:
+class LabelPlaces:
     """Where each label of the data stands among the model's, or among the data's own.
 
     Args:
@@ -116,7 +105,7 @@ class _Places:
 
     def __init__(self, rows: Dataset, given_names: Sequence[str] | None, model_labels: tuple[str, ...] | None) -> None:
         feature = getattr(rows.features["labels"], "feature", None)
-        found = {value for row in rows["labels"] for value in row}
+        found = {value for row in rows["labels"] for value in row if value is not None}
         numbers = all(isinstance(value, int) for value in found)
         said = tuple(given_names or getattr(feature, "names", None) or ())
         if len(set(said)) < len(said):
@@ -136,7 +125,29 @@ class _Places:
         """Return a label's place, None when it is unknown."""
         if self._numbered and isinstance(value, int):
             return self._of[self._key(self._own[value])] if 0 <= value < len(self._own) else None
-        return self._of.get(self._key(str(value)))
+        return None if value is None else self._of.get(self._key(str(value)))
+
+    def in_parts(self, parts: dict[str, Dataset]) -> dict[str, list[list[int]]]:
+        """Return the places of all labels of all parts, a list a row.
+
+        Raises:
+            DataError: Labels are unknown, in any part.
+        """
+        faults, found = [], {}
+        for part, rows in parts.items():
+            lists = rows["labels"]
+            places = [[self.of(value) for value in row] for row in lists]
+            pairs = (pair for row in zip(lists, places, strict=True) for pair in zip(*row, strict=True))
+            strange = sorted({str(value) for value, place in pairs if place is None})
+            if strange:
+                near = closest(strange[0], self.names)
+                fix = f"Did you mean '{near}'? " if near else ""
+                problem = f"{part} rows have unknown labels: {some(strange)}."
+                faults.append(Fault("labels", problem, f"{fix}Allowed: {some(self.names)}."))
+            found[part] = [[place for place in row if place is not None] for row in places]
+        if faults:
+            raise DataError(*faults)
+        return found
 
 
 def _names_found(found: set[Any], numbers: bool) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Reading: a Hub id, a file or a folder becomes the splits of a data set, as they are."""
+"""Reading: a Hub id, a file, a folder or scikit-learn's digits becomes the splits of a data set, as they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hfcompress.errors import DataError, Fault, RequestError
+from hfcompress.errors import DataError, Fault, RequestError, unknown
 from hfcompress.sources import require_dataset, resolve, unreachable
 
 if TYPE_CHECKING:
@@ -20,9 +20,16 @@ FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parque
 # pandas would read the texts "None", "null" and "NA" as missing.
 CSV_OPTIONS = {"keep_default_na": False}
 
+SKLEARN_SCHEME = "sklearn:"
+SKLEARN_NAMES = ("digits",)
+"""The data sets that scikit-learn ships and this package reads."""
+
 
 def load_splits(dataset: str) -> DatasetDict:
-    """Read a data set by its name on the Hub, or a file or folder.
+    """Read a data set by its name on the Hub, a file or folder (of data files, or of images), or `sklearn:digits`.
+
+    A folder of images holds a folder a class, or a `metadata.csv` with a column `file_name`; `train` and `validation`
+    folders above those become splits.
 
     Raises:
         DataError: It is not there, or cannot be read.
@@ -30,6 +37,8 @@ def load_splits(dataset: str) -> DatasetDict:
     """
     from datasets import DatasetDict, load_dataset, load_dataset_builder
 
+    if dataset.startswith(SKLEARN_SCHEME):
+        return DatasetDict(train=_from_sklearn(dataset))
     place = resolve(dataset)
     path = Path(place)
     if path.is_file():
@@ -61,6 +70,27 @@ def load_file(path: Path) -> Dataset:
     options = CSV_OPTIONS if path.suffix == ".csv" else {}
     with _readable(str(path)):
         return load_dataset(FORMATS[path.suffix], data_files=glob.escape(str(path)), split="train", **options)
+
+
+def _from_sklearn(source: str) -> Dataset:
+    """Return scikit-learn's 1,797 handwritten digits: `image`, 8 by 8 in grey, and `label`.
+
+    Raises:
+        DataError: Another data set of scikit-learn's is meant.
+    """
+    name = source.removeprefix(SKLEARN_SCHEME)
+    if name not in SKLEARN_NAMES:
+        raise DataError(unknown("data set", source, [SKLEARN_SCHEME + name for name in SKLEARN_NAMES]))
+    import numpy as np
+    from datasets import ClassLabel, Dataset, Features, Image
+    from PIL.Image import fromarray
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    grey = np.rint(found.images * (255 / 16)).astype(np.uint8)
+    classes = ClassLabel(names=[str(digit) for digit in found.target_names])
+    rows = {"image": [fromarray(image) for image in grey], "label": found.target.tolist()}
+    return Dataset.from_dict(rows, features=Features({"image": Image(), "label": classes}))
 
 
 @contextmanager

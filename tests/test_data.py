@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from hfcompress.data import DataConfig, load_data, load_validation
 from hfcompress.errors import DataError
+from hfcompress.tasks import TASKS
+
+TASK = TASKS["text-classification"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,7 +34,7 @@ def labelled(count, classes="ab", **more):
 
 
 def load(path, seed=0, model=None, **config):
-    return load_data(DataConfig(dataset=str(path), **config), seed, model)
+    return load_data(DataConfig(dataset=str(path), **config), seed, TASK, model)
 
 
 def refusal(path, **config):
@@ -228,7 +231,7 @@ def test_a_fraction_or_a_count_of_rows_is_held_out(tmp_path, validation, size):
 def test_held_out_rows_are_stratified_and_disjoint_from_the_others(count, fraction, classes, seed):
     rows = Dataset.from_list(labelled(count, classes))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hfcompress.data.load_splits", lambda source: datasets.DatasetDict(train=rows))
+        patch.setattr("hfcompress.data.loading.load_splits", lambda source: datasets.DatasetDict(train=rows))
         data = load("rows", seed, validation=fraction)
     assert sorted([*data.train["text"], *data.validation["text"]]) == sorted(f"text {i}" for i in range(count))
     assert data.overlap == 0
@@ -273,7 +276,7 @@ def test_training_on_fewer_rows_leaves_the_held_out_ones_alone(tmp_path, most):
 )
 def test_to_evaluate_not_every_label_need_occur(tmp_path, records, config, names, numbers):
     path = write(tmp_path, [{"text": text, "label": label} for text, label in records])
-    data = load_validation(DataConfig(path, **config), names, seed=0)
+    data = load_validation(DataConfig(path, **config), names, seed=0, task=TASK)
     assert list(data.validation["labels"]) == numbers
     assert tuple(name.casefold() for name in data.label_names) == tuple(name.casefold() for name in names)
 
@@ -303,7 +306,7 @@ def test_the_fingerprint_depends_on_the_rows_and_the_split_alone(tmp_path):
 @pytest.mark.parametrize("validation", ["0.25", 12])
 def test_evaluation_holds_out_the_rows_that_training_held_out(csv, validation):
     config = DataConfig(str(csv), validation=validation)
-    held_out = load_data(config, seed=3).validation["text"]
-    evaluated = load_validation(config, ("negative", "positive"), seed=3).validation["text"]
+    held_out = load_data(config, 3, TASK).validation["text"]
+    evaluated = load_validation(config, ("negative", "positive"), 3, TASK).validation["text"]
     assert list(evaluated) == list(held_out)
-    assert list(load_validation(config, ("negative", "positive"), seed=4).validation["text"]) != list(held_out)
+    assert list(load_validation(config, ("negative", "positive"), 4, TASK).validation["text"]) != list(held_out)

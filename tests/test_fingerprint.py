@@ -5,12 +5,12 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfcompress.data import TextData
+from hfcompress.data import TaskData
 
 
 def text_data(train=(("x", 0), ("y", 1)), held_out=(("z", 1),), names=("a", "b"), max_length=None):
     parts = [Dataset.from_list([{"text": text, "labels": label} for text, label in part]) for part in (train, held_out)]
-    return TextData(*parts, names, max_length)
+    return TaskData(*parts, names, max_length)
 
 
 @pytest.mark.parametrize(

@@ -1,48 +1,33 @@
 """What the README shows works: its commands parse, its Python runs, its numbers are those of the committed results."""
 
 import importlib.util
-import re
-import shlex
 from pathlib import Path
 
 import pytest
 from datasets import Dataset
 from transformers import DataCollatorWithPadding
 
-from hfcompress.cli.main import VERBS
-from tests.tiny import sentences
+from tests.snippets import blocks, check_other_line, commands, make_targets, parse, run_python, shell_lines
+from tests.tiny import sentences, tiny_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
-
-
-COMMANDS = [line for block in blocks("bash") for line in block.splitlines() if line.startswith("hfcompress ")]
-
-
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", commands(README))
 def test_command_parses(line):
-    from hfcompress.cli.options import read_arguments
-
-    name, *words = shlex.split(line)[1:]
-    assert name in VERBS
-    request, _ = read_arguments(name, importlib.import_module(f"hfcompress.cli.{name}").VERB, words)
-    assert request.configs
+    assert parse(line).configs
 
 
-def test_make_targets_exist():
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = {line.split()[1] for block in blocks("bash") for line in block.splitlines() if line.startswith("make ")}
-    assert named >= {"quickstart", "test"}
-    assert named <= targets
+def test_other_lines_name_what_is_there():
+    lines = [line for line, _ in shell_lines(README) if not line.startswith("hfcompress ")]
+    assert {"make quickstart", "make test"} <= set(lines)
+    assert {"quickstart", "test"} <= make_targets()
+    for line in lines:
+        check_other_line(line)
 
 
 def test_python_runs(tokenizer, tmp_path, monkeypatch):
-    from tests.tiny import tiny_model
-
     monkeypatch.chdir(tmp_path)
     rows = sentences(16)
     names = {
@@ -53,8 +38,8 @@ def test_python_runs(tokenizer, tmp_path, monkeypatch):
             {**tokenizer([text for text, _ in rows]), "labels": [int(label == "positive") for _, label in rows]}
         ),
     }
-    for block in blocks("python"):
-        exec(block, names)  # noqa: S102
+    for block in blocks(README, "python"):
+        run_python(block, names)
     assert names["student"].config.num_hidden_layers == 3
     assert names["trainer"].state.global_step == 4
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import transformers
 
+from hfcompress import registry
 from hfcompress.errors import ModelError, RequestError
 from hfcompress.tasks import (
     TASKS,
     are_default_labels,
-    classification_metrics,
     find_task,
     task_of_class,
     task_of_config,
@@ -23,7 +23,11 @@ CLASSIFICATION = TASKS["text-classification"]
 def test_every_row_names_things_that_exist(task):
     assert TASKS[task.name] is task
     assert hasattr(transformers, task.auto_model)
-    assert task.main_metric in task.metrics(np.eye(2), np.array([0, 1]))
+    assert task.ort_model.startswith("ORTModel")
+    assert task.main_metric
+    assert task.columns
+    assert task.processor in ("tokenizer", "image_processor")
+    assert registry.find("loss", task.default_loss)
 
 
 def test_a_task_is_found_by_name_and_a_mistyped_one_is_refused():
@@ -47,8 +51,8 @@ def test_every_familys_classifier_is_known_by_its_class(family):
         (["BertForMaskedLM", "BertForSequenceClassification"], True),
         ([], True),
         (None, True),
-        (["BertForQuestionAnswering"], False),
-        (["BertForMaskedLM", "BertForTokenClassification"], False),
+        (["BertForMultipleChoice"], False),
+        (["BertForMaskedLM", "BertForMultipleChoice"], False),
     ],
 )
 def test_the_architecture_says_the_task(architectures, known):
@@ -56,10 +60,24 @@ def test_the_architecture_says_the_task(architectures, known):
     if known:
         assert task_of_config(config, "folder") is CLASSIFICATION
         return
-    with pytest.raises(
-        ModelError, match=rf"^folder: is a {architectures[0]}, a task that hfcompress does not know\. Pass"
-    ):
+    says = r"^folder: is a BertForMultipleChoice, a task that hfcompress does not know\. Pass --task; allowed: "
+    with pytest.raises(ModelError, match=says):
         task_of_config(config, "folder")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"),
+    [
+        ("BertForTokenClassification", "token-classification"),
+        ("RobertaForQuestionAnswering", "question-answering"),
+        ("GPT2LMHeadModel", "text-generation"),
+        ("T5ForConditionalGeneration", "text2text-generation"),
+        ("ViTForImageClassification", "image-classification"),
+    ],
+)
+def test_every_head_has_its_task(architecture, name):
+    assert task_of_config(tiny_config(architectures=[architecture]), "folder") is TASKS[name]
+    assert task_of_config(tiny_config(architectures=["BertForMaskedLM", architecture]), "folder") is TASKS[name]
 
 
 @pytest.mark.parametrize(
@@ -99,11 +117,11 @@ def test_accuracy_and_macro_f1_are_those_computed_by_hand():
     logits = np.array([[2.0, 1, 0], [0, 1, 2], [0, 3, 1], [5, 1, 1]])  # predicted 0, 2, 1, 0
     labels = np.array([0, 2, 2, 1])
     # class 0: precision 1/2, recall 1; class 1: 0, 0; class 2: precision 1, recall 1/2: F1 2/3, 0, 2/3
-    assert classification_metrics(logits, labels) == pytest.approx({"accuracy": 0.5, "f1_macro": 4 / 9})
+    assert CLASSIFICATION.metrics(logits, labels) == pytest.approx({"accuracy": 0.5, "f1_macro": 4 / 9})
 
 
 @pytest.mark.parametrize(("logits", "accuracy"), [([[1, 0], [0, 1]], 1.0), ([[0, 1], [1, 0]], 0.0)])
 def test_all_right_is_one_and_all_wrong_is_zero(logits, accuracy):
-    found = classification_metrics(np.array(logits), np.array([0, 1]))
+    found = CLASSIFICATION.metrics(np.array(logits), np.array([0, 1]))
     assert found == {"accuracy": accuracy, "f1_macro": accuracy}
     assert all(type(value) is float for value in found.values())

@@ -151,7 +151,7 @@ def _with_default(text: str, field: dataclasses.Field) -> str:
 
 
 def _is_list(hint: Any) -> bool:
-    return "list[str]" in str(hint)
+    return str(hint).startswith("list[")
 
 
 def _is_mapping(hint: Any) -> bool:

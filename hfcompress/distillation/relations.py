@@ -14,7 +14,8 @@ from hfcompress.distillation.losses.kl import kl_divergence
 from hfcompress.distillation.structure import check_sizes, place
 from hfcompress.errors import Fault, RequestError
 from hfcompress.training.objective import DistillationLoss, LossConfig, ModelPair
-from hfcompress.training.signals import Attention, Signals, full_precision, present, without_padding
+from hfcompress.modeling.projections import Projections
+from hfcompress.training.signals import Signals, full_precision, present, without_padding
 
 
 @dataclass
@@ -52,7 +53,7 @@ class RelationLoss(DistillationLoss):
             raise RequestError(*faults)
         self.student_layers, self.teacher_layers = ((layer - 1,) for _, layer, _ in wanted)
 
-    def projections(self, student: Signals, teacher: Signals) -> tuple[Attention, Attention, Tensor]:
+    def projections(self, student: Signals, teacher: Signals) -> tuple[Projections, Projections, Tensor]:
         """Return the student's and the teacher's queries, keys and values, and the mask."""
         (ours,), (theirs,) = self.student_layers, self.teacher_layers
         return student.projections[ours], teacher.projections[theirs], present(student.mask)

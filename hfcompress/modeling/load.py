@@ -12,6 +12,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.errors import Fault, ModelError
+from hfcompress.modeling.shapes import is_shape, shape_config, shape_processor, start_residuals_at_identity
 from hfcompress.sources import is_local, require_model, resolve
 from hfcompress.tasks import Task
 
@@ -39,6 +40,8 @@ def load_config(source: str, **overrides: Any) -> PretrainedConfig:
     """
     from transformers import AutoConfig
 
+    if is_shape(source):
+        return shape_config(source, **overrides)
     place = resolve(source)
     require_model(place)
     with _as_model_error(source, "its config.json cannot be used", _FIX_CONFIG):
@@ -62,6 +65,10 @@ def load_model(source: str, task: Task, **config_overrides: Any) -> PreTrainedMo
 
     config = load_config(source, **config_overrides)
     auto_class = getattr(transformers, task.auto_model)
+    if is_shape(source):
+        model = auto_class.from_config(config)
+        start_residuals_at_identity(model)
+        return model.eval()
     with _as_model_error(source, "its weights cannot be used", _FIX_WEIGHTS):
         model, report = auto_class.from_pretrained(
             resolve(source),
@@ -95,6 +102,8 @@ def load_image_processor(source: str) -> BaseImageProcessor:
     """
     if importlib.util.find_spec("PIL") is None:
         raise ModelError(Fault(source, "images need Pillow, which is not installed.", "Run: pip install pillow"))
+    if is_shape(source):
+        return shape_processor(source)
     from transformers import AutoImageProcessor
 
     place = resolve(source)

@@ -64,12 +64,13 @@ def task_of_config(config: PretrainedConfig, source: str) -> Task:
         ModelError: Its head belongs to a task that the package does not know.
     """
     names = config.architectures or []
-    if names and not all(_is_encoder(name) for name in names):
-        task = next((task for task in map(task_of_class, names) if task is not None), None)
+    heads = [name for name in names if not _is_encoder(name)]
+    if heads:
+        task = next((task for task in map(task_of_class, heads) if task is not None), None)
         if task is not None:
             return task
         fix = f"Pass --task; allowed: {', '.join(TASKS)}."
-        raise ModelError(Fault(source, f"is a {names[0]}, a task that hfcompress does not know.", fix))
+        raise ModelError(Fault(source, f"is a {heads[0]}, a task that hfcompress does not know.", fix))
     return TASKS["image-classification" if _reads_images(config) else "text-classification"]
 
 

@@ -31,7 +31,7 @@ class Column:
     """A column that a task reads.
 
     Args:
-        ours: What the package calls it: `text`, `text_pair`, `image` or `labels`; the flag is `--text-column` and so on.
+        ours: What the package calls it: `text`, `text_pair`, `image` or `labels`; its flag is `--text-column`, …
         usual: What it is usually called in data sets.
         required: Whether the task cannot do without it; otherwise it is read only when the user names it.
         is_missing: Says whether a value is none; not used for labels, which the task checks itself.

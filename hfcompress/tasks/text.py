@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+from hfcompress.errors import Fault, ModelError
 from hfcompress.tasks.base import IGNORED
 
 
@@ -52,7 +53,22 @@ class TextCollator:
         return batch
 
 
-def pad_labels(labels: list[list[int]], length: int, side: str) -> list[list[int]]:
+def pad_labels(labels: list[list[int]], length: int, side: str, padding: int = IGNORED) -> list[list[int]]:
     """Pad lists of labels to a length, on the side on which the tokens are padded, with what is ignored."""
-    missing = [[IGNORED] * (length - len(row)) for row in labels]
+    missing = [[padding] * (length - len(row)) for row in labels]
     return [pad + row if side == "left" else row + pad for row, pad in zip(labels, missing, strict=True)]
+
+
+def require_fast(tokenizer: PreTrainedTokenizerBase, reason: str) -> None:
+    """Refuse a tokenizer that cannot say where its tokens come from.
+
+    Args:
+        tokenizer: A model's tokenizer.
+        reason: What it is needed for.
+
+    Raises:
+        ModelError: It is one of the slow ones.
+    """
+    if not tokenizer.is_fast:
+        problem = f"{type(tokenizer).__name__} cannot say where in the text its tokens stand, which {reason} needs."
+        raise ModelError(Fault("tokenizer", problem, "Load it with use_fast=True, or choose another model."))

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hfcompress.tasks.base import Task
-from hfcompress.training.signals import Attention, Needs, Signals, without_padding
+from hfcompress.modeling.projections import Projections
+from hfcompress.training.signals import Needs, Signals, without_padding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -106,7 +107,7 @@ class Listener:
         self.task = task
         self.needs = needs
         self.head = head
-        self._projections: Mapping[int, Attention] = {}
+        self._projections: Mapping[int, Projections] = {}
 
     @property
     def options(self) -> dict[str, bool]:
@@ -161,7 +162,7 @@ def mean_of_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
 
 
 def _mask(
-    batch: Mapping[str, Any], hidden: Any, attentions: Any, projections: Mapping[int, Attention]
+    batch: Mapping[str, Any], hidden: Any, attentions: Any, projections: Mapping[int, Projections]
 ) -> Tensor:
     """Return which positions are real tokens, `(batch, seq)`; all are where nothing is padded, as in images."""
     mask = batch.get("attention_mask")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -179,7 +179,7 @@ class CacheFolder:
                 array[...] = arrays[name]
             array.flush()
             _reserve(_file(path, name))
-        config.save_pretrained(path)
+        _write(path / _CONFIG, config.to_json_string())
         _write(path / _HEADER, header.to_json())
 
     @cached_property
@@ -205,7 +205,7 @@ class CacheFolder:
         """Note that every answer is there."""
         _write(self.path / _COMPLETE, "")
 
-    def open(self, mode: str = "r") -> dict[str, np.ndarray]:
+    def open(self, mode: Literal["r", "r+"] = "r") -> dict[str, np.ndarray]:
         """Open all arrays as memory maps.
 
         Raises:
@@ -222,10 +222,10 @@ class CacheFolder:
             raise TeacherError(*faults)
         return {name: self._open(name, mode) for name in self.header.shapes}
 
-    def _open(self, name: str, mode: str) -> np.ndarray:
+    def _open(self, name: str, mode: Literal["r", "r+"]) -> np.ndarray:
         file = _file(self.path, name)
         try:
-            array: np.ndarray = np.load(file, mmap_mode=mode, allow_pickle=False)  # type: ignore[call-overload]
+            array: np.ndarray = np.load(file, mmap_mode=mode, allow_pickle=False)
         except (ValueError, OSError, EOFError):
             array = np.empty(0)
         if array.shape != self.header.shapes[name] or array.dtype != np.dtype(self.header.dtypes[name]):
@@ -242,7 +242,9 @@ class CacheFolder:
         if not self.is_complete:
             missing = 1 - float(self.open()[PROGRESS].mean())
             problem = f"is not finished: {missing:.0%} of the teacher's answers are missing."
-            raise TeacherError(Fault(str(self.path), problem, "Run the command that builds it again: it goes on there."))
+            raise TeacherError(
+                Fault(str(self.path), problem, "Run the command that builds it again: it goes on there.")
+            )
 
 
 def again(path: Path) -> str:
@@ -261,7 +263,7 @@ def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.repeat(starts - ends + counts, counts) + np.arange(int(counts.sum()))
 
 
-def offsets(counts: Sequence[int]) -> np.ndarray:
+def offsets(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     """Return where each example's part begins, and where the last one ends."""
     return np.concatenate([[0], np.cumsum(np.asarray(counts, dtype=np.int64))]).astype(np.int64)
 
@@ -272,7 +274,7 @@ def _file(path: Path, name: str) -> Path:
 
 def _strange_files(path: Path, header: Header) -> list[str]:
     """Return what else stands in a folder: whatever an earlier attempt cannot have left."""
-    ours = {_HEADER, f".{_HEADER}", _CONFIG, *(f"{name}.npy" for name in header.shapes)}
+    ours = {_HEADER, f".{_HEADER}", _CONFIG, f".{_CONFIG}", *(f"{name}.npy" for name in header.shapes)}
     return sorted(entry.name for entry in path.iterdir() if entry.name not in ours) if path.is_dir() else []
 
 

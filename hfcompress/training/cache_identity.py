@@ -76,7 +76,9 @@ def identity_columns(rows: Dataset, read: Sequence[str], task: Task, prefix: str
         others: Further columns.
     """
     wanted = [*(prefix + name for name in sorted(read)), *others, *task.label_columns]
-    return [name for name in wanted if name in rows.column_names and (name not in task.label_columns or _lists(rows, name))]
+    return [
+        name for name in wanted if name in rows.column_names and (name not in task.label_columns or _lists(rows, name))
+    ]
 
 
 def _lists(rows: Dataset, name: str) -> bool:

@@ -78,7 +78,12 @@ def read_training(values: Mapping[str, Any], own_keys: list[str], where: str = "
             f"Did you mean '{near}'?" if near else "It is neither an option of this step nor a TrainingArguments field."
         )
         faults.append(Fault(f"{where}.{name}" if where else name, "there is no such key.", hint))
-    known = {name: value for name, value in tidy.items() if name in allowed}
+    # YAML reads a bare `no`, which transformers takes for a strategy, as false.
+    known = {
+        name: "no" if value is False and name.endswith("_strategy") else value
+        for name, value in tidy.items()
+        if name in allowed
+    }
     try:
         known = check_values(allowed, known, where)
     except RequestError as error:

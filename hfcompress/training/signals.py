@@ -8,14 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Attention:
-    """The projections of one layer's attention, each `(batch, seq, heads, head size)`; keys may have fewer heads."""
-
-    query: Tensor
-    key: Tensor
-    value: Tensor
+from hfcompress.modeling.projections import Projections
 
 
 @dataclass(frozen=True)
@@ -39,7 +32,7 @@ class Signals:
     labels: Tensor | None = None
     embeddings: Tensor | None = None
     attentions: tuple[Tensor, ...] = ()
-    projections: Mapping[int, Attention] = field(default_factory=dict)
+    projections: Mapping[int, Projections] = field(default_factory=dict)
     mask: Tensor | None = None
     members: tuple[tuple[float, Tensor], ...] = ()
 

@@ -6,7 +6,10 @@ import torch
 
 from hfcompress.measure import latency
 from hfcompress.measure.latency import measure_latency, model_call, use_threads
-from tests.tiny import FAMILIES, tiny_model
+from hfcompress.tasks import TASKS
+from tests.tiny import FAMILIES, VISION, tiny_head, tiny_model
+
+TEXTS = TASKS["text-classification"]
 
 
 class Clock:
@@ -67,7 +70,7 @@ def test_call_runs_a_model_on_real_tokens_as_long_as_it_takes(family):
     model = tiny_model(family, layers=1).train()
     seen = {}
     model.register_forward_pre_hook(lambda _, args, kwargs: seen.update(kwargs), with_kwargs=True)
-    logits = model_call(model, batch_size=3)().logits
+    logits = model_call(model, TEXTS, batch_size=3)().logits
     assert logits.shape == (3, 2)
     assert seen["input_ids"].shape == seen["attention_mask"].shape == (3, 78)
     assert not (seen["input_ids"] == model.config.pad_token_id).any()
@@ -75,15 +78,40 @@ def test_call_runs_a_model_on_real_tokens_as_long_as_it_takes(family):
     assert not model.training
 
 
-def test_call_is_the_same_for_the_same_seed():
+def test_every_call_takes_the_same_inputs():
     model = tiny_model(layers=1)
-    one, same, other = (model_call(model, length=16, seed=seed)().logits for seed in (0, 0, 1))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
+    assert torch.equal(model_call(model, TEXTS, length=16)().logits, model_call(model, TEXTS, length=16)().logits)
+
+
+@pytest.mark.parametrize("family", VISION)
+def test_call_runs_a_model_on_images_of_its_size(family):
+    model = tiny_head(family, "ForImageClassification")
+    seen = {}
+    model.register_forward_pre_hook(lambda _, args, kwargs: seen.update(kwargs), with_kwargs=True)
+    assert model_call(model, TASKS["image-classification"], batch_size=2)().logits.shape == (2, 2)
+    size = {"vit": 16, "resnet": 224}.get(family, 32)
+    assert {name: tuple(value.shape) for name, value in seen.items()} == {"pixel_values": (2, 3, size, size)}
+
+
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_call_runs_encoder_and_decoder(family):
+    model = tiny_head(family, "ForSeq2SeqLM")
+    logits = model_call(model, TASKS["text2text-generation"], batch_size=2, length=7)().logits
+    assert logits.shape == (2, 7, 64)
+
+
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_an_encoder_and_decoder_that_classifies_finds_the_end_of_its_texts(family):
+    assert model_call(tiny_head(family, "ForSequenceClassification"), TEXTS, batch_size=3)().logits.shape == (3, 2)
+
+
+def test_an_embedding_model_is_called_without_a_head():
+    states = model_call(tiny_head("bert"), TASKS["sentence-similarity"], length=9)().last_hidden_state
+    assert states.shape == (1, 9, 32)
 
 
 def test_a_model_of_twice_the_layers_takes_longer():
     models = {layers: tiny_model(layers=layers, width=64) for layers in (8, 2)}
-    found = measure_latency({str(n): model_call(model, length=64) for n, model in models.items()}, rounds=10)
+    found = measure_latency({str(n): model_call(model, TEXTS, length=64) for n, model in models.items()}, rounds=10)
     assert 0.1 < found["2"].ratio < 0.8
     assert found["2"].to_dict().keys() == {"median_ms", "p95_ms", "ratio", "ratio_interval"}

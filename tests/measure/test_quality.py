@@ -81,7 +81,7 @@ def rows():
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 def test_predictions_are_those_of_one_row_at_a_time_in_their_order(family, batch_size, rows):
     model, tokenizer = tiny_model(family, layers=2).train(), tiny_tokenizer()
-    found = predict(model, tokenizer, rows, max_length=12, batch_size=batch_size)
+    found = predict(model, tokenizer, rows, TASK, max_length=12, batch_size=batch_size)
     assert not model.training
     for row, text in zip(found, rows["text"], strict=True):
         ids = tokenizer(text, truncation=True, max_length=12, return_tensors="pt")["input_ids"]
@@ -95,15 +95,15 @@ def test_predictions_are_those_of_one_row_at_a_time_in_their_order(family, batch
 def test_predictions_of_pairs(rows):
     model, tokenizer = tiny_model(layers=1), tiny_tokenizer()
     pairs = rows.add_column("text_pair", rows["text"][::-1])
-    found = predict(model, tokenizer, pairs, max_length=None, batch_size=5)
+    found = predict(model, tokenizer, pairs, TASK, max_length=None, batch_size=5)
     with torch.inference_mode():
         alone = model(**tokenizer(rows["text"][3], rows["text"][-4], return_tensors="pt")).logits[0].numpy()
     np.testing.assert_allclose(found[3], alone, atol=1e-5)
-    assert not np.allclose(found[3], predict(model, tokenizer, rows, max_length=None)[3])
+    assert not np.allclose(found[3], predict(model, tokenizer, rows, TASK, max_length=None)[3])
 
 
 def test_predicting_shows_a_bar_only_when_asked(rows, capsys):
-    predict(tiny_model(layers=1), tiny_tokenizer(), rows, 8)
+    predict(tiny_model(layers=1), tiny_tokenizer(), rows, TASK, 8)
     assert "evaluate" not in capsys.readouterr().err
-    predict(tiny_model(layers=1), tiny_tokenizer(), rows, 8, progress=True)
+    predict(tiny_model(layers=1), tiny_tokenizer(), rows, TASK, 8, progress=True)
     assert "evaluate" in capsys.readouterr().err

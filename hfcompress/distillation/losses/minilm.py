@@ -8,7 +8,8 @@ from hfcompress.distillation.relations import RelationConfig, RelationLoss, rela
 from hfcompress.errors import Fault, RequestError
 from hfcompress.registry import register
 from hfcompress.training.objective import ModelPair
-from hfcompress.training.signals import Attention, Signals
+from hfcompress.modeling.projections import Projections
+from hfcompress.training.signals import Signals
 
 
 @register("loss", "minilm", RelationConfig)
@@ -44,7 +45,7 @@ class MiniLMLoss(RelationLoss):
         return attention + relation_divergence((value, value), (their_value, their_value), mask)
 
 
-def _ungrouped(layer: Attention) -> tuple[Tensor, Tensor, Tensor]:
+def _ungrouped(layer: Projections) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries, keys and values with as many heads each: grouped keys and values are repeated."""
     groups = layer.query.shape[2] // layer.key.shape[2]
     return layer.query, layer.key.repeat_interleave(groups, dim=2), layer.value.repeat_interleave(groups, dim=2)

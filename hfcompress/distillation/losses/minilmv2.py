@@ -16,7 +16,8 @@ from hfcompress.distillation.structure import head_size, key_value_heads, place
 from hfcompress.errors import Fault, RequestError
 from hfcompress.registry import register
 from hfcompress.training.objective import ModelPair
-from hfcompress.training.signals import Attention, Signals
+from hfcompress.modeling.projections import Projections
+from hfcompress.training.signals import Signals
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -81,7 +82,7 @@ class MiniLMv2Loss(RelationLoss):
         divergences = [relation_divergence(self._pair(own, side), self._pair(other, side), mask) for side in sides]
         return torch.stack(divergences).mean(0)
 
-    def _pair(self, layer: Attention, side: str) -> tuple[Tensor, Tensor]:
+    def _pair(self, layer: Projections, side: str) -> tuple[Tensor, Tensor]:
         split = getattr(layer, side).flatten(2).unflatten(2, (self.heads, -1))
         return split, split
 

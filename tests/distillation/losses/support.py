@@ -6,7 +6,8 @@ import torch
 
 from hfcompress import registry
 from hfcompress.training.objective import DistillationLoss, ModelPair
-from hfcompress.training.signals import Attention, Signals
+from hfcompress.modeling.projections import Projections
+from hfcompress.training.signals import Signals
 from tests.tiny import tiny_config
 
 DISTILLATION_LOSSES = [
@@ -41,7 +42,7 @@ def random_signals(seed, shape=(2, 4), rows=3, lengths=(2, 1, 2), scale=1.0, dty
         return torch.softmax(scores, -1).to(dtype)
 
     def projections():
-        return Attention(*(draw(batch, seq, HEADS, width // HEADS) for _ in range(3)))
+        return Projections(*(draw(batch, seq, HEADS, width // HEADS) for _ in range(3)))
 
     mask = torch.arange(max(lengths, default=0)) < torch.tensor(lengths, dtype=torch.long)[:, None]
     batch, seq = mask.shape
@@ -86,7 +87,7 @@ def from_tensors(signals, given):
         embeddings=next(left),
         hidden_states=tuple(next(left) for _ in signals.hidden_states),
         attentions=tuple(next(left) for _ in signals.attentions),
-        projections={layer: Attention(next(left), next(left), next(left)) for layer in signals.projections},
+        projections={layer: Projections(next(left), next(left), next(left)) for layer in signals.projections},
     )
 
 
@@ -107,7 +108,7 @@ def take(signals, rows, texts):
         embeddings=signals.embeddings[texts],
         attentions=tuple(attention[texts] for attention in signals.attentions),
         projections={
-            number: Attention(layer.query[texts], layer.key[texts], layer.value[texts])
+            number: Projections(layer.query[texts], layer.key[texts], layer.value[texts])
             for number, layer in signals.projections.items()
         },
         mask=signals.mask[texts],
@@ -122,7 +123,7 @@ def padded(signals, left, right, fill):
         signals,
         attentions=tuple(pad(attention, (*sides, *sides), value=fill) for attention in signals.attentions),
         projections={
-            number: Attention(
+            number: Projections(
                 *(pad(t, (0, 0, 0, 0, *sides), value=fill) for t in (layer.query, layer.key, layer.value))
             )
             for number, layer in signals.projections.items()

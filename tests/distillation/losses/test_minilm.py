@@ -9,7 +9,8 @@ from hfcompress.distillation.losses.minilm import MiniLMLoss
 from hfcompress.distillation.relations import RelationConfig
 from hfcompress.errors import RequestError
 from hfcompress.training.objective import ModelPair
-from hfcompress.training.signals import Attention, Signals
+from hfcompress.modeling.projections import Projections
+from hfcompress.training.signals import Signals
 from tests.distillation.losses.support import build, random_signals
 from tests.tiny import tiny_config
 
@@ -22,7 +23,7 @@ def vectors(*heads):
 
 
 def saying(layer, **projections):
-    return Signals(projections={layer: Attention(**projections)}, mask=MASK)
+    return Signals(projections={layer: Projections(**projections)}, mask=MASK)
 
 
 def test_is_attention_divergence_plus_value_divergence():
@@ -85,8 +86,8 @@ def test_other_numbers_of_heads_are_refused_with_what_works():
 def test_grouped_keys_and_values_count_once_for_each_query_head():
     student = random_signals(5, (1, 4)).projections[0]
     mask = random_signals(5, (1, 4)).mask
-    shared = Attention(student.query, student.key[:, :, :1], student.value[:, :, :1])
-    written_out = Attention(student.query, student.key[:, :, [0, 0]], student.value[:, :, [0, 0]])
+    shared = Projections(student.query, student.key[:, :, :1], student.value[:, :, :1])
+    written_out = Projections(student.query, student.key[:, :, [0, 0]], student.value[:, :, [0, 0]])
     teacher = random_signals(6, (1, 4))
     values = [
         build("minilm", (1, 4), (1, 4))(Signals(projections={0: layer}, mask=mask), teacher)

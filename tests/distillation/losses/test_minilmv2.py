@@ -8,7 +8,8 @@ import torch
 from hfcompress.distillation.losses.minilmv2 import MiniLMv2Config, MiniLMv2Loss
 from hfcompress.errors import RequestError
 from hfcompress.training.objective import ModelPair
-from hfcompress.training.signals import Attention, Signals
+from hfcompress.modeling.projections import Projections
+from hfcompress.training.signals import Signals
 from tests.distillation.losses.support import build, random_signals
 from tests.tiny import tiny_config
 
@@ -34,7 +35,7 @@ def test_equals_the_value_by_hand(relation):
         other = torch.zeros(1, 3, 1, 4).double()
         ours = torch.tensor([tokens], dtype=torch.float64)[:, :, None]
         sides = {side: ours if side == named else other for side in ("query", "key", "value")}
-        return Signals(projections={0: Attention(**sides)}, mask=MASK)
+        return Signals(projections={0: Projections(**sides)}, mask=MASK)
 
     nothing, junk = [0.0] * 4, [9.0] * 4
     student, teacher = saying(nothing, nothing, junk), saying([root, 0.0, 0.0, 0.0], nothing, junk)
@@ -68,7 +69,7 @@ def test_how_heads_divide_a_width_changes_nothing():
     def with_heads(signals, heads):
         layer = signals.projections[0]
         sides = (side.flatten(2).unflatten(2, (heads, -1)) for side in (layer.query, layer.key, layer.value))
-        return Signals(projections={0: Attention(*sides)}, mask=signals.mask)
+        return Signals(projections={0: Projections(*sides)}, mask=signals.mask)
 
     loss = build("minilmv2", (1, 12), (1, 12), relation_heads=6)
     assert torch.equal(loss(student, teacher), loss(with_heads(student, 3), with_heads(teacher, 4)))

@@ -1,0 +1,84 @@
+"""What the pages show works: their Python runs, their commands run on tiny models, their recipes are recipes."""
+
+import shlex
+
+import pytest
+import yaml
+from datasets import Dataset, load_dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
+
+from hfcompress.pipeline.recipe import build_recipe
+from hfcompress.training.objective import parse_losses
+from tests.cli.support import hfcompress
+from tests.docs.files import write_files
+from tests.snippets import ROOT, blocks, check_other_line, parse, run_python, shell_lines
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+NAMES = [path.relative_to(ROOT / "docs").as_posix() for path in PAGES]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    write_files(folder)
+    return folder
+
+
+@pytest.fixture
+def here(files, tmp_path, monkeypatch):
+    """An empty working folder with links to the files that snippets name."""
+    for path in files.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def index_names():
+    """What the front page's five lines take for granted."""
+    tokenizer = AutoTokenizer.from_pretrained("my-model")
+    rows = load_dataset("csv", data_files="reviews.csv", split="train").class_encode_column("label")
+    encoded = Dataset.from_dict({**tokenizer(list(rows["text"])), "labels": list(rows["label"])})
+    return {
+        "teacher": AutoModelForSequenceClassification.from_pretrained("my-model"),
+        "train_dataset": encoded,
+        "collator": DataCollatorWithPadding(tokenizer),
+    }
+
+
+def run_line(line, needs_hub):
+    if not line.startswith("hfcompress "):
+        check_other_line(line)
+    elif needs_hub:
+        assert parse(line).configs
+    else:
+        words = shlex.split(line, comments=True)[1:]
+        if words[0] in ("distill", "evaluate", "run", "inspect", "augment"):
+            words.append("--quiet")
+        if words[0] == "distill":
+            words += ["--num-train-epochs", "1", "--save-strategy", "no"]
+        done = hfcompress(*words)
+        assert done.code == 0, f"{line}\n{done.err}"
+
+
+@pytest.mark.usefixtures("brisk")
+@pytest.mark.parametrize("path", PAGES, ids=NAMES)
+def test_page_works_from_top_to_bottom(path, here):
+    page = path.read_text(encoding="utf-8")
+    names = index_names() if path.name == "index.md" else {}
+    for block in blocks(page):
+        if block.language == "python":
+            run_python(block, names)
+        elif block.language == "yaml":
+            assert build_recipe(yaml.safe_load(block.text)).steps
+            (here / "my-recipe.yaml").write_text(block.text, encoding="utf-8")
+        elif block.language == "bash":
+            for line in filter(str.strip, block.text.splitlines()):
+                run_line(line, block.needs_hub)
+    if "losses" in names:
+        assert parse_losses(names["losses"])
+
+
+def test_every_block_is_of_a_language_that_is_checked():
+    languages = {block.language for path in PAGES for block in blocks(path.read_text(encoding="utf-8"))}
+    assert languages <= {"python", "bash", "yaml"}
+    assert any(shell_lines(path.read_text(encoding="utf-8")) for path in PAGES)
