@@ -1,9 +1,9 @@
 """What each way of teaching is worth: students of Rotten Tomatoes sentences, 1,000 held out, several seeds.
 
-Two pairs: MiniLM-L6 -> its 3-layer cut, and MPNet-base -> MiniLM-L6; each without a teacher, with KL, KL + hidden states,
-KL + MiniLMv2 relations; each on the labelled sentences alone, with as many IMDb sentences that nobody labelled, and with
-augmented copies. Settings were fixed before any result was seen, and are the same for all. Every cell is written to
-benchmarks/results/distillation_quality.json as soon as it is done; a cell that is there is not run again.
+Two pairs: MiniLM-L6 -> its 3-layer cut, and MPNet-base -> MiniLM-L6; each without a teacher, with KL, KL + hidden
+states, KL + MiniLMv2 relations; each on the labelled sentences alone, with as many IMDb sentences that nobody labelled,
+and with augmented copies. Settings were fixed before any result was seen, and are the same for all. Every cell is
+written to benchmarks/results/distillation_quality.json as soon as it is done; a cell that is there is not run again.
 
     python benchmarks/quality.py --pair minilm-3 --methods none,kl --texts labelled --seeds 1,2,3
     python benchmarks/quality.py --table
@@ -195,9 +195,8 @@ def table():
         pair, method, texts = name.split("/")
         whole = result["teachers"][PAIRS[pair][0]]
         spread = f"{min(values):.1%} to {max(values):.1%}" if len(values) > 1 else "one"
-        lines.append(
-            f"| {pair} | {method} | {texts} | {np.mean(values):.1%} | {len(values)}: {spread} | {np.mean(values) / whole:.1%} |"
-        )
+        mean = np.mean(values)
+        lines.append(f"| {pair} | {method} | {texts} | {mean:.1%} | {len(values)}: {spread} | {mean / whole:.1%} |")
     return "\n".join(lines)
 
 

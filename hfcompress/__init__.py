@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from hfcompress.errors import HfcompressError, RequestError
     from hfcompress.modeling.cut import cut
     from hfcompress.training.arguments import CompressionArguments
+    from hfcompress.training.caching import cache_teacher
     from hfcompress.training.objective import DistillationLoss, LossConfig
+    from hfcompress.training.seq2seq import Seq2SeqCompressionArguments, Seq2SeqCompressionTrainer
     from hfcompress.training.signals import Signals
     from hfcompress.training.trainer import CompressionMixin, CompressionTrainer
 
@@ -24,7 +26,10 @@ _PLACES = {
     "HfcompressError": "hfcompress.errors",
     "LossConfig": "hfcompress.training.objective",
     "RequestError": "hfcompress.errors",
+    "Seq2SeqCompressionArguments": "hfcompress.training.seq2seq",
+    "Seq2SeqCompressionTrainer": "hfcompress.training.seq2seq",
     "Signals": "hfcompress.training.signals",
+    "cache_teacher": "hfcompress.training.caching",
     "cut": "hfcompress.modeling.cut",
 }
 
@@ -36,8 +41,11 @@ __all__ = [
     "HfcompressError",
     "LossConfig",
     "RequestError",
+    "Seq2SeqCompressionArguments",
+    "Seq2SeqCompressionTrainer",
     "Signals",
     "__version__",
+    "cache_teacher",
     "cut",
 ]
 

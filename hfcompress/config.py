@@ -142,7 +142,7 @@ def _faults(error: ValidationError, cls: type | None, where: str) -> list[Fault]
 
 
 def _worth_saying(items: list[Any]) -> list[Any]:
-    """Leave out the branch of a union that wanted a mapping where none was given: the other branch says what is wrong."""
+    """Leave out the branch of a union that wanted a mapping where none was given: another says what is wrong."""
     plain = [item for item in items if item["type"] != "dataclass_type"]
     return plain or items
 

@@ -161,7 +161,7 @@ def _names_in_data(
     values = list(train["labels"])
     strange = [value for value in values if not isinstance(value, (str, int)) and not _is_whole(value)]
     if strange:
-        raise DataError(Fault("labels", f"text classification takes one class a row, got {strange[0]!r}."))
+        raise DataError(Fault("labels", f"classification takes one class a row, got {strange[0]!r}."))
     numbers = all(_is_whole(value) for value in values)
     names = given_names or (model_labels if numbers else None)
     if names:

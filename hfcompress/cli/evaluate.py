@@ -26,6 +26,10 @@ class EvaluateOptions:
 
     model: list[str] = option(help="Hub id, folder or short name; the first is what the others are compared with")
     task: str | None = option(None, help="the task (default: what the first model's architecture says)")
+    metric: list[str] = option(
+        [], help="more metrics of the evaluate library, by name (from the Hub) or as the path of a script"
+    )
+    generate: bool = option(False, help="let the models write, too, and score that (ROUGE-L; text2text-generation)")
     latency: bool = option(False, help="time the models too, in one run")
     seed: Seed = option(42, help="seed of the bootstrap intervals, and of the rows that --validation 0.1 holds out")
 
@@ -34,7 +38,7 @@ def run(request: Request, output: Output) -> None:
     """Score each model with its own tokenizer on the same rows."""
     from hfcompress.data import load_validation
     from hfcompress.modeling.load import load_config
-    from hfcompress.pipeline.measured import compare
+    from hfcompress.pipeline.measured import More, compare
     from hfcompress.tasks import find_task, task_of_config
 
     options, data = request.configs
@@ -44,7 +48,13 @@ def run(request: Request, output: Output) -> None:
     labels = _shared_labels(configs, task)
     rows = load_validation(data, labels, options.seed, task, configs[first].problem_type)
     found = compare(
-        {name: name for name in configs}, task, rows, options.seed, latency=options.latency, progress=output.progress
+        {name: name for name in configs},
+        task,
+        rows,
+        options.seed,
+        options.latency,
+        progress=output.progress,
+        more=More(options.metric, options.generate),
     )
     note = [LATENCY_NOTE] if options.latency else []
     heading = f"{len(rows.validation)} rows of {data.dataset}"

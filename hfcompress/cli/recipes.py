@@ -51,10 +51,13 @@ def run_recipe(recipe: Recipe, options: OutputOptions, output: Output, reuse: bo
 
 def show(record: dict[str, Any], output_dir: Path, output: Output) -> None:
     """Print a finished run: the table, where the model lies, and how to use it."""
-    usage = f"""The model is in {output_dir}. Use it:
+    from hfcompress.tasks import find_task
 
-    from transformers import pipeline
-    classify = pipeline("{record["task"]}", model="{output_dir}")
-    print(classify("A warm, funny, quietly moving film."))
-"""
+    task = find_task(record["task"])
+    use = f"""from transformers import pipeline
+    model = pipeline("{task.name}", model="{output_dir}")
+    print(model({task.sample}))"""
+    other = f"""from transformers import {task.auto_model}
+    model = {task.auto_model}.from_pretrained("{output_dir}")"""
+    usage = f"The model is in {output_dir}. Use it:\n\n    {use if task.sample else other}\n"
     output.result(record | {"output_dir": str(output_dir)}, results_table(record["results"]), LATENCY_NOTE, "", usage)

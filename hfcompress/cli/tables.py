@@ -37,7 +37,7 @@ def _result_cells(row: dict[str, Any], first: dict[str, Any]) -> list[str]:
         f"{100 * value:.1f} ({low:.1f}–{high:.1f})",
         f"{100 * (value - base):+.1f} ({fewest:+.1f} to {most:+.1f})" if other else "",
         f"{100 * value / base:.1f} %" if other and base else "",
-        f"{row['parameters'] / 1e6:.1f} M",
+        count(row["parameters"]),
         f"{row['bytes'] / 1e6:.1f}",
         f"{row['macs'] / 1e9:.2f}",
         f"{time['median_ms']:.1f}" if time else "",
@@ -46,8 +46,13 @@ def _result_cells(row: dict[str, Any], first: dict[str, Any]) -> list[str]:
     ]
 
 
+def count(number: int) -> str:
+    """Return a number of parameters in millions, or in thousands where there is less than one."""
+    return f"{number / 1e6:.1f} M" if number >= 1e6 else f"{number / 1e3:.0f} k"
+
+
 LATENCY_NOTE = (
-    "ms: median of one text of 128 tokens (or the most that the model takes) in PyTorch on one thread;\n"
+    "ms: median of one text of 128 tokens (or the most that the model takes), or one image, in PyTorch on one thread;\n"
     "the models take turns in one run."
 )
 
@@ -58,7 +63,7 @@ def plan_table(plans: Sequence[Any]) -> Any:
     rows = [
         [
             plan.name,
-            f"{plan.parameters / 1e6:.1f} M",
+            count(plan.parameters),
             f"{plan.macs / 1e9:.2f}",
             f"{plan.optimizer_steps}",
             f"{plan.memory_bytes / 1e6:,.0f}",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
+from tqdm.auto import tqdm
 
 from hfcompress import registry
 from hfcompress.config import checked_by, gather, option
@@ -15,13 +18,15 @@ from hfcompress.distillation.layer_maps import check_name
 from hfcompress.distillation.students import build_student, student_config
 from hfcompress.errors import Fault, RequestError, TeacherError
 from hfcompress.modeling.load import load_config, load_model, load_processor
+from hfcompress.processes import is_main_process
 from hfcompress.registry import register
 from hfcompress.training.objective import ModelPair, build_objective, parse_losses, read_losses
-from hfcompress.training.run import Run, train
+from hfcompress.training.run import Run, encode_rows, foreign_processor, train
 from hfcompress.training.schedules import Positive, Schedule
 from hfcompress.training.teacher_checks import UNTRAINED
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from transformers import PretrainedConfig, PreTrainedModel
 
 DEFAULT_ALPHA = 0.7
@@ -33,7 +38,9 @@ class DistillConfig:
     """The student and what it is trained on; any TrainingArguments field can stand beside."""
 
     student: str | None = option(
-        None, help="Hub id, folder, short name, or a cut of the teacher: cut:layers=3, cut:layers=0,2,5"
+        None,
+        help="Hub id, folder, short name or preset (bert-tiny, tinybert, resnet-18, …), or a cut of the teacher: "
+        "cut:layers=3, cut:layers=0,2,5, cut:encoder=6;decoder=2",
     )
     student_init: Literal["pretrained", "random", "teacher"] = option(
         "pretrained", help="a preset's weights: pretrained (from the Hub), random, or from the teacher"
@@ -48,7 +55,8 @@ class DistillConfig:
         None, help="the weight of each of several teachers (default: all alike)"
     )
     cache_teacher: str | None = option(
-        None, help="folder for the teacher's answers: computed once, then read by every run with the same teacher and data"
+        None,
+        help="folder for the teacher's answers: computed once, then read by every run with the same teacher and data",
     )
     losses: Annotated[dict[str, Any] | str | None, checked_by(parse_losses)] = option(
         None, help='names (kl,hidden_mse), or weights and options: {"kl": {"weight": 0.7}, "task": 0.3} (default: kl)'
@@ -161,4 +169,44 @@ def distill(model: PreTrainedModel, config: DistillConfig, context: Context) -> 
     if config.student is not None:
         student, context.processor = build_student(config.student, *teachers[0], context.task, init=config.student_init)
     run = Run("distill", config.training, teachers, config.teacher_weights, losses, config.layer_map)
+    if config.cache_teacher:
+        run.rows, run.teachers = from_cache(Path(config.cache_teacher), student, run, context)
     return train(student, run, context)
+
+
+def from_cache(
+    folder: Path, student: PreTrainedModel, run: Run, context: Context
+) -> tuple[Dataset, Sequence[tuple[Any, Any]]]:
+    """Return the rows to train on and the teachers' answers to them, computed into a folder where they are not there.
+
+    Several teachers have a folder each inside.
+
+    Raises:
+        TeacherError: The folder holds the answers of another teacher or to other data, or the losses read what cannot
+            be cached.
+        DiskSpaceError: The disk lacks room.
+    """
+    from hfcompress.training.cache_building import Job, Watch, cached
+    from hfcompress.training.cache_identity import CacheIdentity, model_sha256, tokenization_sha256
+    from hfcompress.training.collator import PairedCollator
+    from hfcompress.training.teacher_checks import check_teacher
+
+    rows = encode_rows(context, run.teachers)
+    collate = PairedCollator(context.task, context.processor, foreign_processor(run.teachers, context))
+    found = []
+    teachers: Sequence[tuple[Any, Any]] = run.teachers
+    for number, (model, processor) in enumerate(teachers):
+        teacher = check_teacher(model, student, processor, context.processor, context.task)
+        pair = ModelPair(student.config, model.config, run.layer_map)
+        tokenization = tokenization_sha256(processor, context.data.max_length)
+        identity = CacheIdentity(model_sha256(model), context.data.fingerprint, tokenization)
+        objective = build_objective(parse_losses(run.losses or {}), pair)
+        job = Job(teacher, rows, collate, objective, identity, watch=Watch(_say, context.progress))
+        place = folder if len(run.teachers) == 1 else folder / f"teacher-{number + 1}"
+        found.append((cached(job, place, student.config), None))
+    return found[0][0].train_dataset, found
+
+
+def _say(text: str) -> None:
+    if is_main_process():
+        tqdm.write(text, file=sys.stderr)

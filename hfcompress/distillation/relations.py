@@ -13,8 +13,8 @@ from hfcompress.config import option
 from hfcompress.distillation.losses.kl import kl_divergence
 from hfcompress.distillation.structure import check_sizes, place
 from hfcompress.errors import Fault, RequestError
-from hfcompress.training.objective import DistillationLoss, LossConfig, ModelPair
 from hfcompress.modeling.projections import Projections
+from hfcompress.training.objective import DistillationLoss, LossConfig, ModelPair
 from hfcompress.training.signals import Signals, full_precision, present, without_padding
 
 

@@ -58,10 +58,12 @@ def predict(
     max_length: int | None,
     batch_size: int = 64,
     progress: bool = False,
+    generate: bool = False,
 ) -> np.ndarray:
     """Return what is kept of the model's answers, `(rows, numbers)`, in the order of the rows.
 
-    Rows are batched by length, which saves most of the padding.
+    Rows are batched by length, which saves most of the padding. With `generate` a model that writes texts writes them,
+    and scores of these stand beside its answers.
     """
     encoded = task.encode(rows, processor, max_length)
     main = model.main_input_name
@@ -73,8 +75,12 @@ def predict(
     answers = []
     for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress, leave=False):
         batch = {name: value.to(model.device) for name, value in batch.items()}
+        batch = task.prepare_inputs(batch, model.config)
         outputs = model(**{name: value for name, value in batch.items() if name in takes})
-        answers += list(task.answers(outputs, batch))
+        found = task.answers(outputs, batch)
+        if generate:
+            found = np.concatenate([found, task.written(model, batch, processor)], axis=1)
+        answers += list(found)
     in_order = [answers[place] for place in np.argsort(order, kind="stable")]
     return task.finish(in_order, encoded, rows, processor)
 

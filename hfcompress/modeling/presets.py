@@ -68,6 +68,8 @@ def fit_to_teacher(config: PretrainedConfig, teacher: PretrainedConfig) -> None:
         # DeBERTa's zero kinds of segments would leave BERT, which always adds one, without any.
         if hasattr(config, name) and value is not None and (name, value) != ("type_vocab_size", 0):
             setattr(config, name, value)
+    if reads_images(config) and hasattr(teacher, "image_size"):
+        config.image_size = teacher.image_size  # ResNet's config has no such field; it is measured at this size
     positions = getattr(teacher, "max_position_embeddings", None)
     if hasattr(config, "max_position_embeddings") and positions:
         config.max_position_embeddings = positions - first_position(teacher) + first_position(config)

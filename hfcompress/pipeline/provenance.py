@@ -14,6 +14,7 @@ from typing import Any
 from hfcompress._version import __version__
 from hfcompress.errors import Fault, OutputExistsError
 from hfcompress.folders import refuse_existing
+from hfcompress.modeling.shapes import is_shape
 from hfcompress.sources import is_local, resolve, sha256
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
@@ -23,6 +24,8 @@ FILE_NAME = "compression.json"
 
 def source_record(source: str) -> dict[str, Any]:
     """Identify a model: what was typed (a folder's name alone), and the weights' digest or the Hub's revision."""
+    if is_shape(source):
+        return {"model": source}
     place = Path(resolve(source))
     if is_local(str(place)):
         files = sorted(place.glob("*.safetensors"))

@@ -20,8 +20,8 @@ from hfcompress.context import Context
 from hfcompress.data import TaskData, load_data
 from hfcompress.errors import InterruptedByUserError, RequestError
 from hfcompress.folders import move_into_place, require_space, work_folder
-from hfcompress.measure.quality import predict, score
 from hfcompress.labels import label_settings
+from hfcompress.measure.quality import predict, score
 from hfcompress.modeling.load import load_config, load_model, load_processor
 from hfcompress.pipeline import provenance
 from hfcompress.pipeline.measured import compare
@@ -89,6 +89,7 @@ def prepare(recipe: Recipe) -> Job:
     if hasattr(steps[0].config, "check_start"):
         steps[0].config.check_start(trained=labels is not None)
     data = load_data(recipe.data, recipe.seed, task, labels, config.problem_type if labels else None)
+    task.references(data.validation)  # so that rows that nothing can be scored on are refused now, not after training
     if task.names_labels:
         if labels is None or len(labels) != len(data.label_names):
             config.num_labels = len(data.label_names)

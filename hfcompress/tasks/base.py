@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
     from torch import Tensor
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
     from transformers.utils.generic import ModelOutput
 
     Collator = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
@@ -94,6 +94,8 @@ class Task:
         foreign_teachers: Whether a teacher may read other tokens than the student.
         processor: What turns its inputs into tensors: a `tokenizer` or an `image_processor`.
         label_columns: What its models call the labels.
+        writes: Whether its models write texts that can be scored: it has `written`.
+        sample: What transformers' `pipeline` is called with in an example, as Python; empty when it has none.
     """
 
     name: str = ""
@@ -108,6 +110,8 @@ class Task:
     foreign_teachers: bool = False
     processor: str = "tokenizer"
     label_columns: tuple[str, ...] = ("labels",)
+    writes: bool = False
+    sample: str = ""
 
     # Data.
 
@@ -166,8 +170,12 @@ class Task:
     # Training: what of a batch is compared, and what counts.
 
     def prepare_inputs(self, batch: Mapping[str, Any], config: PretrainedConfig) -> dict[str, Any]:
-        """Return a batch as one model takes it, for example with what its decoder starts from."""
-        return dict(batch)
+        """Return a batch as one model takes it, for example with what its decoder starts from.
+
+        A model without kinds of segments gets none: GPT-2 would add the embedding of a word to every position.
+        """
+        kinds = getattr(config, "type_vocab_size", None)
+        return {name: value for name, value in batch.items() if name != "token_type_ids" or kinds is None or kinds > 0}
 
     def rows(self, outputs: ModelOutput, batch: Mapping[str, Any]) -> tuple[Tensor | None, Tensor | None]:
         """Return what is compared: logits `(rows, classes)`, and the right class of each row, `(rows,)`, or None.
@@ -239,6 +247,10 @@ class Task:
             return (answers > 0).astype(int).tolist(), (references > 0.5).astype(int).tolist()
         predicted = answers.argmax(axis=-1) if answers.shape[1] > 1 else answers[:, 0]
         return predicted.tolist(), references.tolist()
+
+    def written(self, model: PreTrainedModel, batch: Mapping[str, Any], processor: Any) -> np.ndarray:
+        """Return scores of what the model writes for a batch, `(batch, scores)`, to stand beside its answers."""
+        raise NotImplementedError
 
     # Measuring.
 

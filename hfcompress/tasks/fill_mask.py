@@ -121,6 +121,7 @@ def _blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], length: int) -
 
 TASK = FillMask(
     name="fill-mask",
+    sample='"Warsaw is the [MASK] of Poland."',
     auto_model="AutoModelForMaskedLM",
     ort_model="ORTModelForMaskedLM",
     heads=("ForMaskedLM",),

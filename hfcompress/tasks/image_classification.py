@@ -79,6 +79,7 @@ class ImageClassification(Task):
 
 TASK = ImageClassification(
     name="image-classification",
+    sample='"photo.png"',
     auto_model="AutoModelForImageClassification",
     ort_model="ORTModelForImageClassification",
     heads=("ForImageClassification",),

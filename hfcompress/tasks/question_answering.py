@@ -27,7 +27,7 @@ UNKNOWN = 1_000_000
 """The position of an answer that nobody gave: behind every sequence, where transformers' loss ignores it."""
 
 POSITIONS = ("start_positions", "end_positions")
-_FAR_BELOW = -1e4
+FAR_BELOW = -1e4
 _LONGEST_QUESTION = 64
 _STRIDE = 128
 
@@ -104,7 +104,7 @@ class QuestionAnswering(Task):
 
         logits = torch.cat([outputs["start_logits"], outputs["end_logits"]])
         if "attention_mask" in batch:
-            logits = logits.masked_fill(batch["attention_mask"].repeat(2, 1) == 0, _FAR_BELOW)
+            logits = logits.masked_fill(batch["attention_mask"].repeat(2, 1) == 0, FAR_BELOW)
         if POSITIONS[0] not in batch:
             return logits, None
         labels = torch.cat([batch[name] for name in POSITIONS])
@@ -270,6 +270,7 @@ def _answers_feature() -> Any:
 
 TASK = QuestionAnswering(
     name="question-answering",
+    sample='question="Where was she born?", context="Marie Curie was born in Warsaw."',
     auto_model="AutoModelForQuestionAnswering",
     ort_model="ORTModelForQuestionAnswering",
     heads=("ForQuestionAnswering",),

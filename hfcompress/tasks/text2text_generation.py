@@ -145,6 +145,7 @@ def _texts(tokenizer: PreTrainedTokenizerBase, ids: Tensor) -> list[str]:
 
 TASK = Text2TextGeneration(
     name="text2text-generation",
+    writes=True,
     auto_model="AutoModelForSeq2SeqLM",
     ort_model="ORTModelForSeq2SeqLM",
     heads=("ForConditionalGeneration",),

@@ -154,6 +154,7 @@ def _check_outputs(model_names: tuple[str, ...] | None) -> None:
 
 TASK = TextClassification(
     name="text-classification",
+    sample='"A warm, funny, quietly moving film."',
     auto_model="AutoModelForSequenceClassification",
     ort_model="ORTModelForSequenceClassification",
     heads=("ForSequenceClassification",),

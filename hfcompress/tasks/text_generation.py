@@ -70,6 +70,7 @@ def _whole_texts(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[l
 
 TASK = TextGeneration(
     name="text-generation",
+    sample='"Once upon a time"',
     auto_model="AutoModelForCausalLM",
     ort_model="ORTModelForCausalLM",
     heads=("ForCausalLM", "LMHeadModel"),

@@ -122,6 +122,11 @@ class TokenClassification(Task):
         names = _names(rows)
         return np.array([" ".join(names[place] for place in row) for row in rows["labels"]])
 
+    def for_metric(self, answers: np.ndarray, references: np.ndarray) -> tuple[list[Any], list[Any]]:
+        """Return lists of tags, as seqeval takes them."""
+        predicted, wanted = ([str(tags).split() for tags in np_rows.ravel()] for np_rows in (answers, references))
+        return predicted, wanted
+
     def metrics(self, answers: np.ndarray, references: np.ndarray) -> dict[str, float]:
         """Score tags: entities where they mark such, and words."""
         return score_tags(answers, references)
@@ -204,6 +209,7 @@ def _are_no_words(value: object) -> bool:
 
 TASK = TokenClassification(
     name="token-classification",
+    sample='"Marie Curie was born in Warsaw."',
     auto_model="AutoModelForTokenClassification",
     ort_model="ORTModelForTokenClassification",
     heads=("ForTokenClassification",),

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from hfcompress.tasks.base import Task
 from hfcompress.modeling.projections import Projections
+from hfcompress.tasks.base import Task
+from hfcompress.tasks.sentence_similarity import mean_pool
 from hfcompress.training.signals import Needs, Signals, without_padding
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Listener:
             projections=dict(projections),
             mask=mask,
         )
-        return Answer(signals, rows, mask.shape[1])
+        return Answer(signals, rows, mask.size(1))
 
 
 def mean_of_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
@@ -155,15 +156,10 @@ def mean_of_tokens(hidden: Tensor, mask: Tensor) -> Tensor:
         hidden: `(batch, seq, width)`, or an image's features `(batch, width, height, width)`.
         mask: `(batch, seq)`, True at real tokens.
     """
-    if hidden.ndim == 4:
-        return hidden.flatten(2).mean(-1)
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+    return hidden.flatten(2).mean(-1) if hidden.ndim == 4 else mean_pool(hidden, mask)
 
 
-def _mask(
-    batch: Mapping[str, Any], hidden: Any, attentions: Any, projections: Mapping[int, Projections]
-) -> Tensor:
+def _mask(batch: Mapping[str, Any], hidden: Any, attentions: Any, projections: Mapping[int, Projections]) -> Tensor:
     """Return which positions are real tokens, `(batch, seq)`; all are where nothing is padded, as in images."""
     mask = batch.get("attention_mask")
     if mask is not None:

@@ -64,12 +64,15 @@ def build_distiller(student: PreTrainedModel, processor: Any, lesson: Lesson) ->
         for one, own in lesson.teachers
     ]
     teacher = teachers[0] if len(teachers) == 1 else Ensemble(teachers, lesson.weights)
-    objective = build_objective(parse_losses(lesson.losses), ModelPair(student.config, teacher.config, lesson.layer_map))
+    objective = build_objective(
+        parse_losses(lesson.losses), ModelPair(student.config, teacher.config, lesson.layer_map)
+    )
     if not task.has_task_loss:
         objective.task = None
     if not teacher.shares_tokens:
         _check_tokens(objective, task, lesson.columns)
     head = None if lesson.own_loss else DeferredHead.of(student)
+    teacher.check(objective, task)
     teacher.prepare(objective.teacher_needs, deferred=head is not None)
     if objective.student_needs.attentions:
         logger.warning("Losses on attention read its probabilities: both models run with eager attention.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hfcompress.errors import DataError, Fault, TeacherError
-from hfcompress.tasks.question_answering import _FAR_BELOW as FAR_BELOW
+from hfcompress.tasks.question_answering import FAR_BELOW
 from hfcompress.training import cache
 from hfcompress.training.answers import Answer, LogitRows, Rows
 from hfcompress.training.cache import CacheFolder, again, ranges

@@ -32,7 +32,9 @@ class PairedCollator:
         batch = self.collate([{name: row[name] for name in own} for row in rows])
         theirs = [name for name in rows[0] if name.startswith(TEACHER_PREFIX)]
         if self.teacher_collate is not None and theirs:
-            padded = self.teacher_collate([{name.removeprefix(TEACHER_PREFIX): row[name] for name in theirs} for row in rows])
+            padded = self.teacher_collate(
+                [{name.removeprefix(TEACHER_PREFIX): row[name] for name in theirs} for row in rows]
+            )
             batch |= {TEACHER_PREFIX + name: value for name, value in padded.items()}
         if CACHE_COLUMN in rows[0]:
             batch[CACHE_COLUMN] = torch.tensor([row[CACHE_COLUMN] for row in rows])

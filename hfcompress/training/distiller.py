@@ -22,7 +22,7 @@ from hfcompress.training.signals import Counts, full_precision
 from hfcompress.training.teacher import CACHE_COLUMN, ROW_MASK, Teacher
 
 if TYPE_CHECKING:
-    from transformers.utils.generic import ModelOutput
+    pass
 
 
 class Distiller:
@@ -115,7 +115,10 @@ class Distiller:
             found = shares_of(values, slice(None))
         else:
             parts = deferred.in_chunks(len(values))
-            found = sum(checkpoint(shares_of, values, part, use_reentrant=False) for part in parts)
+            if len(parts) == 1:
+                found = shares_of(values, parts[0])
+            else:
+                found = sum(checkpoint(shares_of, values, part, use_reentrant=False) for part in parts)
         return dict(zip(names, found, strict=True))
 
     def _task_share(self, rows: Any, part: slice, total: Counts) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.context import Context
-from hfcompress.data import encode
+from hfcompress.data import TEACHER_PREFIX, encode
 from hfcompress.errors import InterruptedByUserError, NonFiniteLossError, RequestError
 from hfcompress.training.checkpoints import checkpoints
 from hfcompress.training.options import DEFAULTS
@@ -79,6 +79,7 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
         teacher_weights=run.teacher_weights,
         callbacks=[interrupt, progress],
     )
+    trainer.raw_columns = ("image", f"{TEACHER_PREFIX}image")
     for callback in (PrinterCallback, TransformersProgress):
         trainer.remove_callback(callback)
     saved = checkpoints(context.work_dir)

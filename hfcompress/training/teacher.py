@@ -20,6 +20,8 @@ from hfcompress.training.signals import Needs, Signals
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from hfcompress.training.objective import Objective
+
 CACHE_COLUMN = "cache_row"
 """The column that says where in a cache the teacher's answer to an example stands."""
 
@@ -52,11 +54,18 @@ class Teacher(ABC):
             TeacherError: It cannot give what is asked.
         """
 
+    def check(self, objective: Objective, task: Task) -> None:  # noqa: B027
+        """Make sure that it can serve the losses; a model can serve all that fit it.
+
+        Raises:
+            TeacherError: It cannot; all reasons.
+        """
+
     @abstractmethod
     def ask(self, batch: Mapping[str, Any]) -> Answer:
         """Answer a batch: in evaluation mode, without gradients, without the labels."""
 
-    def to(self, device: torch.device) -> None:
+    def to(self, device: torch.device) -> None:  # noqa: B027
         """Move to a device."""
 
 
@@ -95,7 +104,7 @@ class ModelTeacher(Teacher):
     def to(self, device: torch.device) -> None:
         """Move the model, unless it was placed on several devices."""
         if getattr(self.model, "hf_device_map", None) is None:
-            self.model.to(device)
+            self.model.to(device)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def ask(self, batch: Mapping[str, Any]) -> Answer:
@@ -138,6 +147,18 @@ class Ensemble(Teacher):
         self.shares_tokens = teachers[0].shares_tokens
         self.config = teachers[0].config
 
+    def check(self, objective: Objective, task: Task) -> None:
+        """Make sure that all of them can.
+
+        Raises:
+            TeacherError: One cannot, or gives its likeliest classes alone: others' are different ones.
+        """
+        for _, teacher in self.members:
+            teacher.check(objective, task)
+        if any(getattr(teacher, "top_k", 0) for _, teacher in self.members):
+            problem = "several are averaged over all classes, and a cache holds the likeliest alone."
+            raise TeacherError(Fault("teacher", problem, "Train with the teachers themselves."))
+
     def prepare(self, needs: Needs, deferred: bool) -> None:
         """Get all of them ready.
 
@@ -146,7 +167,9 @@ class Ensemble(Teacher):
         """
         if needs.any:
             problem = "several teach through their predictions alone."
-            raise TeacherError(Fault("teacher", problem, "Leave out the losses on hidden states, attention and embeddings."))
+            raise TeacherError(
+                Fault("teacher", problem, "Leave out the losses on hidden states, attention and embeddings.")
+            )
         for _, teacher in self.members:
             teacher.prepare(needs, deferred)
 

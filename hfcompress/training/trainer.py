@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
 from hfcompress.errors import Fault, NonFiniteLossError, RequestError
-from hfcompress.training.cached_teacher import CachedTeacher, is_cache
-from hfcompress.training.checkpoints import last_good_checkpoint
 from hfcompress.training.answers import Answer
 from hfcompress.training.building import Lesson, build_distiller
+from hfcompress.training.cached_teacher import CachedTeacher, is_cache
+from hfcompress.training.checkpoints import last_good_checkpoint
 from hfcompress.training.distiller import Distiller, DistillerCallback
 from hfcompress.training.objective import DEFAULT_LOSSES, LayerMap
 from hfcompress.training.sampler import LengthGroupedSampler
@@ -25,8 +25,8 @@ from hfcompress.training.teacher import Teacher, load_teacher
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TeacherLike: TypeAlias = "PreTrainedModel | Teacher | str | Path"
-"""A model, its name or folder, or a folder of cached answers."""
+TeacherLike: TypeAlias = "PreTrainedModel | Teacher | str | Path | tuple[PreTrainedModel | Teacher, Any]"
+"""A model (perhaps with its tokenizer), its name or folder, or a folder of cached answers."""
 
 # What the mixin stands on is known only where it is mixed in; to the type checker it may have any attribute.
 _Trainer: Any = object
@@ -56,9 +56,12 @@ class CompressionMixin(_Trainer):
 
     # Here and not in `__init__`, since a Trainer's own may already ask for them.
     distiller: Distiller | None = None
+    raw_columns: tuple[str, ...] = ()
+    """Columns that neither model takes, but of which the collator makes what they take."""
     _student_columns: frozenset[str] = frozenset()
     _grouped: LengthGroupedSampler | None = None
     _signature_columns: Any
+    train_dataset: Any
 
     def __init__(
         self,
@@ -90,7 +93,9 @@ class CompressionMixin(_Trainer):
         if not isinstance(teacher, (str, Path)):
             return teacher, processor
         if is_cache(teacher):
-            return CachedTeacher(Path(teacher), self.model.config, self.train_dataset), None
+            cached = CachedTeacher(Path(teacher), self.model.config, self.train_dataset)
+            self.train_dataset = cached.train_dataset  # with the column that says where the answers stand
+            return cached, None
         return load_teacher(str(teacher), self.model)
 
     def _add_distiller(self, distiller: Distiller) -> None:
@@ -113,9 +118,8 @@ class CompressionMixin(_Trainer):
             super()._set_signature_columns_if_needed()
             columns: list[str] = list(self._signature_columns or ())
             self._student_columns = frozenset(columns)
-            if self.distiller is not None:
-                extra = [name for name in self.distiller.teacher_columns() if name not in columns]
-                self._signature_columns = columns + extra
+            theirs = self.distiller.teacher_columns() if self.distiller is not None else []
+            self._signature_columns = columns + [name for name in (*theirs, *self.raw_columns) if name not in columns]
 
     def _for_student(self, inputs: dict[str, Any]) -> dict[str, Any]:
         self._set_signature_columns_if_needed()

@@ -46,18 +46,17 @@ def index_names():
 
 
 def run_line(line, needs_hub):
+    """Run or check a shell line; return what went wrong, or nothing."""
     if not line.startswith("hfcompress "):
-        check_other_line(line)
-    elif needs_hub:
+        return check_other_line(line)
+    if needs_hub:
         assert parse(line).configs
-    else:
-        words = shlex.split(line, comments=True)[1:]
-        if words[0] in ("distill", "evaluate", "run", "inspect", "augment"):
-            words.append("--quiet")
-        if words[0] == "distill":
-            words += ["--num-train-epochs", "1", "--save-strategy", "no"]
-        done = hfcompress(*words)
-        assert done.code == 0, f"{line}\n{done.err}"
+        return None
+    words = [*shlex.split(line, comments=True)[1:], "--quiet"]
+    if words[0] == "distill":
+        words += ["--num-train-epochs", "1", "--save-strategy", "no"]
+    done = hfcompress(*words)
+    return f"{line}\n{done.err}" if done.code else None
 
 
 @pytest.mark.usefixtures("brisk")
@@ -65,6 +64,7 @@ def run_line(line, needs_hub):
 def test_page_works_from_top_to_bottom(path, here):
     page = path.read_text(encoding="utf-8")
     names = index_names() if path.name == "index.md" else {}
+    faults = []
     for block in blocks(page):
         if block.language == "python":
             run_python(block, names)
@@ -72,8 +72,8 @@ def test_page_works_from_top_to_bottom(path, here):
             assert build_recipe(yaml.safe_load(block.text)).steps
             (here / "my-recipe.yaml").write_text(block.text, encoding="utf-8")
         elif block.language == "bash":
-            for line in filter(str.strip, block.text.splitlines()):
-                run_line(line, block.needs_hub)
+            faults += [run_line(line, block.needs_hub) for line in block.text.splitlines() if line.strip()]
+    assert list(filter(None, faults)) == []
     if "losses" in names:
         assert parse_losses(names["losses"])
 

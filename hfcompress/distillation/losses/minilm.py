@@ -6,9 +6,9 @@ from torch import Tensor
 
 from hfcompress.distillation.relations import RelationConfig, RelationLoss, relation_divergence
 from hfcompress.errors import Fault, RequestError
+from hfcompress.modeling.projections import Projections
 from hfcompress.registry import register
 from hfcompress.training.objective import ModelPair
-from hfcompress.modeling.projections import Projections
 from hfcompress.training.signals import Signals
 
 

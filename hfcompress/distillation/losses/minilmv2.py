@@ -14,9 +14,9 @@ from hfcompress.config import option
 from hfcompress.distillation.relations import RelationConfig, RelationLoss, relation_divergence
 from hfcompress.distillation.structure import head_size, key_value_heads, place
 from hfcompress.errors import Fault, RequestError
+from hfcompress.modeling.projections import Projections
 from hfcompress.registry import register
 from hfcompress.training.objective import ModelPair
-from hfcompress.modeling.projections import Projections
 from hfcompress.training.signals import Signals
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from hfcompress import registry
-from hfcompress.training.objective import DistillationLoss, ModelPair
 from hfcompress.modeling.projections import Projections
+from hfcompress.training.objective import DistillationLoss, ModelPair
 from hfcompress.training.signals import Signals
 from tests.tiny import tiny_config
 

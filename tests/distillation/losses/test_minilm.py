@@ -8,8 +8,8 @@ import torch
 from hfcompress.distillation.losses.minilm import MiniLMLoss
 from hfcompress.distillation.relations import RelationConfig
 from hfcompress.errors import RequestError
-from hfcompress.training.objective import ModelPair
 from hfcompress.modeling.projections import Projections
+from hfcompress.training.objective import ModelPair
 from hfcompress.training.signals import Signals
 from tests.distillation.losses.support import build, random_signals
 from tests.tiny import tiny_config

@@ -7,8 +7,8 @@ import torch
 
 from hfcompress.distillation.losses.minilmv2 import MiniLMv2Config, MiniLMv2Loss
 from hfcompress.errors import RequestError
-from hfcompress.training.objective import ModelPair
 from hfcompress.modeling.projections import Projections
+from hfcompress.training.objective import ModelPair
 from hfcompress.training.signals import Signals
 from tests.distillation.losses.support import build, random_signals
 from tests.tiny import tiny_config
