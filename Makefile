@@ -6,7 +6,7 @@ VENV5 ?= .venv-transformers5
 TORCH = torch==2.13.0
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: quickstart test test-integration test-transformers5 lint format bench clean help
+.PHONY: docs quickstart test test-integration test-transformers5 lint format bench clean help
 
 help:
 	@echo "make quickstart          the main job on a real model and real sentences (about ten minutes on two cores)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-transformers5  the same with transformers 5"
 	@echo "make test-integration    tests on the real model"
 	@echo "make lint                ruff and mypy"
+	@echo "make docs                the documentation, to build/docs/html; stops at any warning or broken link"
 	@echo "make bench               benchmarks, results to benchmarks/results"
 
 quickstart: $(VENV)/.quickstart
@@ -40,6 +41,9 @@ format: $(VENV)/.dev
 bench: $(VENV)/.quickstart
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python benchmarks/distillation.py
 
+docs: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python docs/make_site.py $(ARGS)
+
 clean:
 	rm -rf $(VENV) $(VENV5) build dist *.egg-info
 
@@ -56,7 +60,7 @@ $(VENV)/.installed: pyproject.toml constraints/transformers4.txt | $(VENV)/bin/p
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(VENV)/bin/python $(PIP_INSTALL) --constraint constraints/transformers4.txt --editable '.[optimum,dev]'
+	$(VENV)/bin/python $(PIP_INSTALL) --constraint constraints/transformers4.txt --editable '.[optimum,dev,docs]'
 	@touch $@
 
 $(VENV)/.quickstart: $(VENV)/.installed constraints/quickstart.txt
@@ -66,5 +70,5 @@ $(VENV)/.quickstart: $(VENV)/.installed constraints/quickstart.txt
 $(VENV5)/.dev: pyproject.toml constraints/transformers5.txt | $(VENV5)/bin/python
 	@echo "installing hfcompress with transformers 5 into $(VENV5)"
 	$(VENV5)/bin/python $(PIP_INSTALL) $(TORCH)
-	$(VENV5)/bin/python $(PIP_INSTALL) --constraint constraints/transformers5.txt --editable '.[dev]'
+	$(VENV5)/bin/python $(PIP_INSTALL) --constraint constraints/transformers5.txt --editable '.[dev,docs]'
 	@touch $@

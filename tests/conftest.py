@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from functools import partial
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -13,6 +14,7 @@ os.environ["HF_DATASETS_CACHE"] = _cache.name
 import pytest
 import torch
 
+from hfcompress.measure.latency import measure_latency
 from tests.tiny import tiny_model, tiny_tokenizer, write_csv
 
 
@@ -50,3 +52,11 @@ def teacher_dir(tmp_path_factory, tokenizer):
 def csv(tmp_path_factory):
     """Two classes that the words tell apart, 96 rows, columns text and label (negative, positive)."""
     return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", 96)
+
+
+@pytest.fixture
+def brisk(monkeypatch):
+    """Measure less than a user would, where the numbers are not what is tested."""
+    monkeypatch.setattr("hfcompress.measure.size._macs", lambda *_: (1, 1))
+    monkeypatch.setattr("hfcompress.measure.quality._RESAMPLES", 9)
+    monkeypatch.setattr("hfcompress.pipeline.measured.measure_latency", partial(measure_latency, rounds=2, warm_up=0))

@@ -51,9 +51,13 @@ def without_paths(settings: Mapping[str, Any], earlier: Collection[str] = ()) ->
     """
 
     def shown(name: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [shown(name, one) for one in value]
+        if not isinstance(value, str):
+            return value
         if name in ("student", "teacher") and value not in earlier and Path(resolve(value)).is_dir():
             return source_record(value)
-        return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        return Path(value).name if Path(value).is_absolute() else value
 
     return {name: shown(name, value) for name, value in settings.items()}
 

@@ -135,7 +135,7 @@ class Listener:
         rows = LogitRows(values, labels, self.head) if values is not None else None
         if not self.needs.any:
             return Answer(Signals(), rows)
-        hidden = outputs.get("hidden_states") or outputs.get("encoder_hidden_states") or ()
+        hidden: Any = outputs.get("hidden_states") or outputs.get("encoder_hidden_states") or ()
         attentions = outputs.get("attentions") or outputs.get("encoder_attentions") or ()
         mask = _mask(batch, hidden, attentions, self._projections)
         projections, self._projections = self._projections, {}

@@ -3,7 +3,6 @@
 import pytest
 import yaml
 
-from tests.cli.conftest import brisk  # noqa: F401
 from tests.cli.support import SHORT, hfcompress
 
 
