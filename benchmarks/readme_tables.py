@@ -38,25 +38,43 @@ def quickstart():
 
 
 def distillation():
-    """What a training step costs."""
-    result = json.loads((RESULTS / "distillation.json").read_text())
-    seconds = result["median_seconds"]
-    lines = ["| step | ms | against plain step + teacher |", "|---|---|---|"]
-    lines += [f"| plain `Trainer` on the student | {seconds['plain'] * 1e3:.0f} | |"]
-    lines += [f"| the teacher's forward pass | {seconds['teacher'] * 1e3:.0f} | |"]
-    for name, value in result["ratio_to_plain_plus_teacher"].items():
-        low, high = value["quartiles"]
-        lines.append(
-            f"| `CompressionTrainer`, {name} | {seconds[name] * 1e3:.0f} "
-            f"| {value['median']:.3f} × (quartiles {low:.3f} to {high:.3f}) |"
-        )
-    padding = result["padding_share"]
-    lines += [
-        "",
+    """What a training step costs, a table for each pair of teacher and student."""
+    records = json.loads((RESULTS / "distillation.json").read_text())["pairs"].values()
+    tables = [step_costs(record) for record in records]
+    padding = next(iter(records))["padding_share"]
+    tables.append(
         f"Padding is {padding['random']:.1%} of the tokens in batches drawn at random, {padding['grouped']:.1%} in "
-        "batches of sentences of about the same length (`length_grouping`, which the command line turns on).",
+        "batches of sentences of about the same length (`length_grouping`, which the command line turns on)."
+    )
+    return "\n\n".join(tables)
+
+
+def step_costs(record):
+    """One pair's steps; ratios round by round, as median and quartiles."""
+    settings, caching = record["settings"], record.get("caching")
+    bases = ("plain", "plain + teacher", "textbrewer")
+    lines = [
+        f"{record['pair']}, batch {settings['batch_size']}, threads: {settings['threads']}, "
+        f"rounds: {settings['rounds']}:",
+        "",
+        "| step | ms | × plain | × (plain + teacher) | × TextBrewer |",
+        "|---|---|---|---|---|",
     ]
+    for row in record["rows"].values():
+        ratios = " | ".join(ratio(row["ratio_to"].get(base)) for base in bases)
+        lines.append(f"| {row['what']} | {row['seconds']['median'] * 1e3:.0f} | {ratios} |".replace("|  ", "| "))
+    if caching:
+        took = f"took {caching['seconds']:.0f} s, once."
+        lines += ["", f"Caching the teacher's answers to {caching['rows']:,} sentences {took}"]
     return "\n".join(lines)
+
+
+def ratio(found):
+    """Return a median and its quartiles, or nothing."""
+    if found is None:
+        return ""
+    low, high = found["quartiles"]
+    return f"{found['median']:.2f} ({low:.2f}–{high:.2f})"
 
 
 TABLES = {"quickstart": quickstart, "distillation": distillation}

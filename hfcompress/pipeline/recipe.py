@@ -211,6 +211,8 @@ def recipe_schema() -> dict[str, Any]:
     """Return the JSON schema of recipe files, for editors."""
     schema = json_schema(Recipe)
     options = {name: _step_schema(method) for name, method in registry.steps().items()}
+    for step in options.values():
+        schema["$defs"] |= step.pop("$defs", {})  # references count from the top
     schema["properties"]["steps"]["items"] = {
         "type": "object",
         "properties": {**options, "as": {"type": "string", "description": "name of the step's model"}},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from hfcompress.errors import Fault, RequestError
 from hfcompress.modeling.projections import Projections
 from hfcompress.tasks.base import Task
 from hfcompress.tasks.sentence_similarity import mean_pool
@@ -140,13 +141,36 @@ class Listener:
         mask = _mask(batch, hidden, attentions, self._projections)
         projections, self._projections = self._projections, {}
         signals = Signals(
-            hidden_states=without_padding(tuple(hidden), mask) if self.needs.hidden_states else (),
+            hidden_states=without_padding(_given("hidden states", hidden), mask) if self.needs.hidden_states else (),
             embeddings=mean_of_tokens(hidden[-1], mask) if self.needs.embeddings else None,
-            attentions=tuple(attentions) if self.needs.attentions else (),
+            attentions=_given("attentions", attentions) if self.needs.attentions else (),
             projections=dict(projections),
             mask=mask,
         )
         return Answer(signals, rows, mask.size(1))
+
+
+def use_eager_attention(model: PreTrainedModel) -> None:
+    """Let a model compute attention probabilities; fast attention never forms them.
+
+    Models of transformers 4.57 that cannot be switched, such as BERT, do so by themselves when asked for attentions.
+    """
+    if model._can_set_attn_implementation():
+        model.set_attn_implementation("eager")
+
+
+def _given(kind: str, states: Any) -> tuple[Tensor, ...]:
+    """Return what a model was asked for.
+
+    Raises:
+        RequestError: It does not give it.
+    """
+    found = tuple(states)
+    if not found or any(state is None for state in found):
+        raise RequestError(
+            Fault("losses", f"a model of the two gives no {kind}.", "Leave out the losses that read them.")
+        )
+    return found
 
 
 def mean_of_tokens(hidden: Tensor, mask: Tensor) -> Tensor:

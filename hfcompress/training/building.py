@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.data import TEACHER_PREFIX
 from hfcompress.errors import Fault, TeacherError
 from hfcompress.tasks import Task, task_of_class
-from hfcompress.training.answers import Listener
+from hfcompress.training.answers import Listener, use_eager_attention
 from hfcompress.training.distiller import Distiller
 from hfcompress.training.heads import DeferredHead
 from hfcompress.training.objective import LayerMap, ModelPair, Objective, build_objective, parse_losses
@@ -59,10 +59,7 @@ def build_distiller(student: PreTrainedModel, processor: Any, lesson: Lesson) ->
         RequestError: Losses or layer map do not fit the models.
     """
     task = lesson.task or task_of_class(type(student).__name__) or Task(names_labels=True)
-    teachers = [
-        one if isinstance(one, Teacher) else check_teacher(one, student, own, processor, task)
-        for one, own in lesson.teachers
-    ]
+    teachers = _check_teachers(student, processor, lesson, task)
     teacher = teachers[0] if len(teachers) == 1 else Ensemble(teachers, lesson.weights)
     objective = build_objective(
         parse_losses(lesson.losses), ModelPair(student.config, teacher.config, lesson.layer_map)
@@ -76,10 +73,26 @@ def build_distiller(student: PreTrainedModel, processor: Any, lesson: Lesson) ->
     teacher.prepare(objective.teacher_needs, deferred=head is not None)
     if objective.student_needs.attentions:
         logger.warning("Losses on attention read its probabilities: both models run with eager attention.")
-        student.set_attn_implementation("eager")
+        use_eager_attention(student)
     for one in teachers:
         _compare_sizes(student, one)
     return Distiller(teacher, objective, task, Listener(student, task, objective.student_needs, head))
+
+
+def _check_teachers(student: PreTrainedModel, processor: Any, lesson: Lesson, task: Task) -> list[Teacher]:
+    """Check each teacher; of several, faults say which one they are about."""
+
+    def check(number: int, one: PreTrainedModel | Teacher, own: Any) -> Teacher:
+        if isinstance(one, Teacher):
+            return one
+        try:
+            return check_teacher(one, student, own, processor, task)
+        except TeacherError as error:
+            if len(lesson.teachers) == 1:
+                raise
+            raise TeacherError(*(replace(fault, where=f"teacher {number}") for fault in error.faults)) from None
+
+    return [check(number, *pair) for number, pair in enumerate(lesson.teachers, start=1)]
 
 
 def _compare_sizes(student: PreTrainedModel, teacher: Teacher) -> None:

@@ -14,7 +14,7 @@ from hfcompress.data import TEACHER_PREFIX
 from hfcompress.errors import Fault, TeacherError
 from hfcompress.modeling.load import load_model, load_processor
 from hfcompress.tasks import Task, task_of_class
-from hfcompress.training.answers import Answer, EnsembleRows, Listener
+from hfcompress.training.answers import Answer, EnsembleRows, Listener, use_eager_attention
 from hfcompress.training.signals import Needs, Signals
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class ModelTeacher(Teacher):
         from hfcompress.training.heads import DeferredHead
 
         if needs.attentions:
-            self.model.set_attn_implementation("eager")
+            use_eager_attention(self.model)
         head = DeferredHead.of(self.model) if deferred else None
         self.listener = Listener(self.model, self.task, needs, head)
 

@@ -68,7 +68,13 @@ def test_stdout_is_one_json_document_with_the_record(distilled, record):
 def test_record_of_source_data_seed_versions_and_hardware(record, teacher_dir, csv):
     digest = hashlib.sha256((teacher_dir / "model.safetensors").read_bytes()).hexdigest()
     assert record["source"] == {"model": teacher_dir.name, "sha256": {"model.safetensors": digest}}
-    rows = {"dataset": csv.name, "training_rows": 86, "validation_rows": 10, "labels": ["negative", "positive"]}
+    rows = {
+        "dataset": csv.name,
+        "training_rows": 86,
+        "unlabeled_rows": 0,
+        "validation_rows": 10,
+        "labels": ["negative", "positive"],
+    }
     assert record["data"] == rows | {"fingerprint": record["data"]["fingerprint"]}
     assert re.fullmatch("[0-9a-f]{64}", record["data"]["fingerprint"])
     assert record["seed"] == 42
@@ -104,7 +110,7 @@ def test_table_on_stdout_and_the_rest_on_stderr(teacher_dir, csv, tmp_path):
     done = hfcompress(*distill_words(teacher_dir, csv, tmp_path / "out"))
     assert done.code == 0
     assert len(re.findall(r"^ accuracy % \(95 %\)", done.out, re.MULTILINE)) == 1
-    assert f'classify = pipeline("text-classification", model="{tmp_path / "out"}")' in done.out
+    assert f'model = pipeline("text-classification", model="{tmp_path / "out"}")' in done.out
     assert "step 1 of 1: distill (student)" in done.err
     assert "step 1 of 1" not in done.out
     assert "distill: 100%" in done.err

@@ -131,7 +131,7 @@ def test_everything_that_is_missing_is_named():
         (["--alpha", "-0.1"], "--alpha: input should be greater than or equal to 0, got '-0.1'."),
         (["--temperature", "warm"], "--temperature: input should be a valid number"),
         (["--temperature", "nan"], "--temperature: input should be"),
-        (["--losses", "kll"], "--losses: there is no loss 'kll'. Did you mean 'kl'? Allowed: hidden_cosine, "),
+        (["--losses", "kll"], "--losses: there is no loss 'kll'. Did you mean 'kl'? Allowed: attention_kl, "),
         (["--losses", "{kl"], "--losses: is not valid JSON"),
         (["--losses", '{"kl": {"temprature": 3}}'], "--losses.kl.temprature: there is no such key. Did you mean 'temp"),
         (["--losses", '{"kl": 0}'], "--losses: every weight is 0"),

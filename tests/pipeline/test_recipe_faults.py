@@ -5,6 +5,7 @@ import hashlib
 import pytest
 
 from hfcompress import registry
+from hfcompress.pipeline.recipe import shipped_recipes
 from tests.cli.support import hfcompress, tree
 
 
@@ -159,7 +160,9 @@ def test_nearest_recipe_is_offered(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = hfcompress("run", name)
     assert done.code == 2
-    assert done.faults == [f"there is no recipe '{name}'. Did you mean 'quickstart'? Allowed: quickstart."]
+    assert done.faults == [
+        f"there is no recipe '{name}'. Did you mean 'quickstart'? Allowed: {', '.join(shipped_recipes())}."
+    ]
 
 
 def test_no_recipe_named():
