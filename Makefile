@@ -38,8 +38,8 @@ format: $(VENV)/.dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: $(VENV)/.quickstart
-	HF_HUB_OFFLINE=1 $(VENV)/bin/python benchmarks/distillation.py
+bench: $(VENV)/.quickstart $(VENV)/.benchmarks
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python benchmarks/distillation.py --rounds 40 $(ARGS)
 
 docs: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python docs/make_site.py $(ARGS)
@@ -65,6 +65,10 @@ $(VENV)/.dev: $(VENV)/.installed
 
 $(VENV)/.quickstart: $(VENV)/.installed constraints/quickstart.txt
 	$(VENV)/bin/python $(PIP_INSTALL) --no-deps --require-hashes --requirement constraints/quickstart.txt
+	@touch $@
+
+$(VENV)/.benchmarks: $(VENV)/.installed constraints/benchmarks.txt
+	$(VENV)/bin/python $(PIP_INSTALL) --no-deps --require-hashes --requirement constraints/benchmarks.txt
 	@touch $@
 
 $(VENV5)/.dev: pyproject.toml constraints/transformers5.txt | $(VENV5)/bin/python

@@ -14,6 +14,7 @@ not timed.)
 
 import copy
 import importlib.util
+import inspect
 import sys
 import time
 import types
@@ -60,6 +61,10 @@ class Pair:
     tokenizer: Any
     teacher_tokenizer: Any = None
 
+    def __post_init__(self):
+        """Note what the teacher's forward pass takes: an MPNet's tokenizer returns token types that MPNet refuses."""
+        self.teacher_columns = set(inspect.signature(self.teacher.forward).parameters) - {"labels"}
+
     @property
     def collate(self):
         """What pads a batch for both."""
@@ -73,7 +78,7 @@ class Pair:
         """Return the columns that the teacher reads, named as it names them."""
         prefix = TEACHER_PREFIX if self.teacher_tokenizer else ""
         theirs = {name.removeprefix(prefix): value for name, value in batch.items() if name.startswith(prefix)}
-        return {name: value for name, value in theirs.items() if name not in ("labels", CACHE_COLUMN)}
+        return {name: value for name, value in theirs.items() if name in self.teacher_columns}
 
     def for_both(self, batch):
         """Return what student and teacher read."""

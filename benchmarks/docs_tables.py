@@ -20,7 +20,7 @@ def page():
         "thread.",
         readme_tables.quickstart(),
         "## What a step costs",
-        "`make bench`: batch 32, MiniLM-L6 to its 3-layer cut, the steps taking turns in one run.",
+        "`make bench`: batch 32, the steps taking turns in one run.",
         readme_tables.distillation(),
         "## What each way of teaching is worth",
         quality(),

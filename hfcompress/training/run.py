@@ -75,7 +75,7 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
         train_dataset=run.rows if run.rows is not None else encode_rows(context, run.teachers),
         data_collator=PairedCollator(context.task, context.processor, other),
         processing_class=context.processor,
-        teacher=run.teachers or None,
+        teacher=list(run.teachers) or None,
         teacher_weights=run.teacher_weights,
         callbacks=[interrupt, progress],
     )

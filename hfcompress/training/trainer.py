@@ -66,7 +66,7 @@ class CompressionMixin(_Trainer):
     def __init__(
         self,
         *args: Any,
-        teacher: TeacherLike | Sequence[TeacherLike] | None = None,
+        teacher: TeacherLike | list[TeacherLike] | None = None,
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
         teacher_weights: Sequence[float] | None = None,
         layer_map: LayerMap | None = None,
@@ -74,7 +74,7 @@ class CompressionMixin(_Trainer):
     ) -> None:
         super().__init__(*args, **kwargs)
         if teacher is not None:
-            given = list(teacher) if isinstance(teacher, Sequence) and not isinstance(teacher, str) else [teacher]
+            given = teacher if isinstance(teacher, list) else [teacher]
             teachers = [self._find_teacher(one, teacher_processing_class) for one in given]
             lesson = Lesson(
                 teachers,
