@@ -4,6 +4,7 @@ import pytest
 from datasets import Dataset
 
 from hfcompress.data import encode
+from hfcompress.errors import ModelError
 from hfcompress.tasks import TASKS
 from tests.tiny import tiny_tokenizer
 
@@ -45,3 +46,10 @@ def test_a_teacher_with_other_tokens_gets_its_own_columns(tokenizer):
     assert rows[0]["input_ids"] == tokenizer("the film is fine", truncation=True, max_length=5)["input_ids"]
     shifted = [i + 1 if i > 4 else i for i in rows[0]["input_ids"]]
     assert rows[0]["teacher_input_ids"] == shifted
+
+
+def test_a_tokenizer_without_a_padding_token_is_refused():
+    bare = tiny_tokenizer()
+    bare.pad_token = None
+    with pytest.raises(ModelError, match="has no padding token.*tokenizer.pad_token = tokenizer.eos_token"):
+        TASK.collator(bare)

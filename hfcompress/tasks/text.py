@@ -33,9 +33,18 @@ class TextCollator:
 
     Args:
         tokenizer: Pads its own columns.
+
+    Raises:
+        ModelError: It has no padding token.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if tokenizer.pad_token is None:
+            fix = (
+                "Set one and save both again: `tokenizer.pad_token = tokenizer.eos_token`, "
+                "`model.config.pad_token_id = tokenizer.pad_token_id`."
+            )
+            raise ModelError(Fault("tokenizer", "has no padding token, so texts cannot stand in one batch.", fix))
         self.tokenizer = tokenizer
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
