@@ -157,3 +157,19 @@ def test_a_file_that_is_not_there_is_named(tmp_path, rows):
     assert refusal(rows, unlabeled_dataset=str(tmp_path / "no.csv")).endswith(
         "no.csv: there is no such file or folder."
     )
+
+
+def test_texts_that_are_held_out_and_their_variants_are_left_out(tmp_path, rows):
+    held_out = list(load(rows).validation["text"])
+    records = [
+        {"text": held_out[0], "augmented_from": "other"},
+        {"text": "a variant", "augmented_from": held_out[1]},
+        {"text": "another variant", "augmented_from": load(rows).train["text"][0]},
+    ]
+    data = load(rows, unlabeled_dataset=write(tmp_path, records, "variants.jsonl"))
+    assert list(data.unlabeled["text"]) == ["another variant"]
+
+
+def test_a_file_of_nothing_but_held_out_texts_has_no_rows(tmp_path, rows):
+    held_out = [{"text": "x", "augmented_from": text} for text in load(rows).validation["text"]]
+    assert "has no unlabelled rows" in refusal(rows, unlabeled_dataset=write(tmp_path, held_out, "variants.jsonl"))

@@ -2,6 +2,15 @@
 
 from hfcompress.data.config import DataConfig
 from hfcompress.data.loading import load_data, load_validation
-from hfcompress.data.task_data import TEACHER_PREFIX, TaskData, encode, fingerprint
+from hfcompress.data.task_data import ORIGIN_COLUMN, TEACHER_PREFIX, TaskData, encode, fingerprint
 
-__all__ = ["TEACHER_PREFIX", "DataConfig", "TaskData", "encode", "fingerprint", "load_data", "load_validation"]
+__all__ = [
+    "ORIGIN_COLUMN",
+    "TEACHER_PREFIX",
+    "DataConfig",
+    "TaskData",
+    "encode",
+    "fingerprint",
+    "load_data",
+    "load_validation",
+]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hfcompress.data.columns import choose_columns, tidy
 from hfcompress.data.config import DataConfig
-from hfcompress.data.task_data import TaskData
+from hfcompress.data.task_data import ORIGIN_COLUMN, TaskData
 from hfcompress.errors import DataError, Fault, unknown
 from hfcompress.reading import load_file, load_splits
 from hfcompress.sources import resolve
@@ -59,7 +59,7 @@ def load_data(
     overlap = len(set(train["text"]) & set(validation["text"])) if _is_one_text(columns, train) else 0
     data = TaskData(train, validation, labelled.names, config.max_length, overlap, labelled.problem_type)
     if config.unlabeled_dataset:
-        data.unlabeled = load_unlabeled(config, seed, task, train)
+        data.unlabeled = load_unlabeled(config, seed, task, data)
     return data
 
 
@@ -67,20 +67,22 @@ def _is_one_text(columns: dict[str, str], rows: Dataset) -> bool:
     return "text" in columns and "text_pair" not in columns and isinstance(rows["text"][0], str)
 
 
-def load_unlabeled(config: DataConfig, seed: int, task: Task, train: Dataset) -> Dataset:
+def load_unlabeled(config: DataConfig, seed: int, task: Task, data: TaskData) -> Dataset:
     """Load the rows that only the teacher speaks on, with labels that say so.
+
+    Texts that are held out, and variants of them that `hfcompress augment` made, are left out.
 
     Args:
         config: Which data; `unlabeled_ratio` says how many rows for each training row.
         seed: Decides which rows are drawn.
         task: Says which columns there must be.
-        train: The training rows: the same columns, and labels of the same form.
+        data: The training rows: the same columns, and labels of the same form; and the rows held out.
 
     Raises:
         DataError: Anything wrong with the data, or fewer rows than the ratio asks for.
         NetworkError: It would have to come from the Hub, which cannot be reached.
     """
-    source = str(config.unlabeled_dataset)
+    source, train = str(config.unlabeled_dataset), data.train
     rows = _split(load_splits(source), config.train_split, dataclasses.replace(config, dataset=source))
     theirs = dataclasses.replace(
         config,
@@ -93,7 +95,14 @@ def load_unlabeled(config: DataConfig, seed: int, task: Task, train: Dataset) ->
     absent = [name for name in train.column_names if name not in (*columns, "labels")]
     if absent:
         raise DataError(Fault(source, f"has no {', '.join(absent)}, which the training rows have."))
+    origins = rows[ORIGIN_COLUMN] if ORIGIN_COLUMN in rows.column_names else None
+    if origins is not None and "text" in data.validation.column_names:
+        held_out = set(data.validation["text"])
+        rows = rows.select([index for index, origin in enumerate(origins) if origin not in held_out])
     rows = tidy(rows, columns, theirs, "unlabelled", task)
+    if "text" in columns and "text_pair" not in columns and isinstance(rows[0]["text"], str):
+        held_out = set(data.validation["text"])
+        rows = rows.select([index for index, text in enumerate(rows["text"]) if text not in held_out])
     if config.unlabeled_ratio is not None:
         wanted = round(config.unlabeled_ratio * len(train))
         if wanted > len(rows):

@@ -12,6 +12,9 @@ from hfcompress.tasks.base import Task
 if TYPE_CHECKING:
     from datasets import Dataset
 
+ORIGIN_COLUMN = "augmented_from"
+"""The column of an augmented text that holds the text which it is a variant of."""
+
 TEACHER_PREFIX = "teacher_"
 """Stands before the columns that only the teacher reads, where its tokenizer differs from the student's."""
 

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from hfcompress._version import __version__
 from hfcompress.config import option
+from hfcompress.data import ORIGIN_COLUMN
 from hfcompress.distillation.candidates import Candidates, load_candidates
 from hfcompress.distillation.partial_lines import PartialLines, refuse_output_file
 from hfcompress.distillation.words import EncodedText, encode_texts
@@ -89,7 +90,8 @@ def augment(
     for every word. The texts of a pair are varied one by one.
 
     There are no labels in the file: another word may turn the meaning, and only a teacher can say what holds then.
-    The originals are not in it either. A stopped run goes on where it stood when it is called again.
+    The column `augmented_from` holds the original's first text, so that variants of rows that are held out are left out
+    when the file is read as unlabelled text. A stopped run goes on where it stood when it is called again.
 
     Args:
         rows: The texts.
@@ -117,7 +119,10 @@ def augment(
     before = min(partial.open(_fingerprint(rows, weights, config, seed), overwrite) * CHUNK, len(rows))
     _write_parts(partial, augment_rows(rows, tokenizer, find, config, seed, before), before, len(rows), progress)
     examples = [(row, tuple(made[0])) for row, made in zip(rows, next(partial.parts(), []), strict=False) if made][:3]
-    variants = partial.finish(lambda part: [_line(variant) for made in part for variant in made])
+    originals = iter(rows)
+    variants = partial.finish(
+        lambda part: [_line(variant, row) for made, row in zip(part, originals, strict=False) for variant in made]
+    )
     seconds = time.perf_counter() - started
     return Augmented(len(rows), variants, len(rows) * config.copies - variants, seconds, before, examples)
 
@@ -156,7 +161,7 @@ def augment_rows(
 
 def output_bytes(rows: Sequence[Row], config: AugmentConfig) -> int:
     """Return about how many bytes the variants of rows need: twice over, while the parts become the file."""
-    return 2 * config.copies * sum(len(text.encode()) + 16 for row in rows for text in row)
+    return 2 * config.copies * sum(2 * len(text.encode()) + 32 for row in rows for text in row)
 
 
 Draw = list[float | None]
@@ -217,8 +222,8 @@ def _write_parts(
             ) from None
 
 
-def _line(variant: Sequence[str]) -> dict[str, str]:
-    return dict(zip(("text", "text_pair"), variant, strict=False))
+def _line(variant: Sequence[str], original: Row) -> dict[str, str]:
+    return {**dict(zip(("text", "text_pair"), variant, strict=False)), ORIGIN_COLUMN: original[0]}
 
 
 def _fingerprint(rows: Sequence[Row], weights: str, config: AugmentConfig, seed: int) -> str:

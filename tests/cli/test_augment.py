@@ -38,7 +38,7 @@ def test_variants_without_labels(model, reviews, tmp_path):
     done = augment(model, reviews, tmp_path / "out.jsonl")
     assert done.code == 0, done.err
     written = lines(tmp_path / "out.jsonl")
-    assert {tuple(line) for line in written} == {("text",)}
+    assert {tuple(line) for line in written} == {("text", "augmented_from")}
     assert f"{len(written)} variants of 20 rows are in {tmp_path / 'out.jsonl'}" in done.out.replace("\n", " ")
     assert written[0]["text"] in done.out.replace("\n", " ")
     assert "20/20" in done.err
@@ -85,7 +85,7 @@ def test_pairs_rows_and_columns(model, tmp_path):
     done = augment(model, data, tmp_path / "out.jsonl", "--json", *columns)
     assert done.json["rows"] == 2
     assert "note: 1 rows without a text are left out" in done.err
-    assert {tuple(line) for line in lines(tmp_path / "out.jsonl")} == {("text", "text_pair")}
+    assert {tuple(line) for line in lines(tmp_path / "out.jsonl")} == {("text", "text_pair", "augmented_from")}
     few = augment(model, data, tmp_path / "few.jsonl", "--json", "--text-column", "one", "--max-rows", "3")
     assert few.json["rows"] == 3
 

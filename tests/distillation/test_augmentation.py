@@ -109,7 +109,7 @@ def test_the_file(tokenizer, model, tmp_path):
     made = augment(ROWS, model, tmp_path / "more" / "out.jsonl", AugmentConfig(copies=4), progress=False)
     written = lines(tmp_path / "more" / "out.jsonl")
     assert [path.name for path in tmp_path.rglob("*")] == ["more", "out.jsonl"]
-    assert {tuple(line) for line in written} == {("text",)}
+    assert {tuple(line) for line in written} == {("text", "augmented_from")}
     assert (made.rows, made.variants, made.dropped) == (len(ROWS), len(written), 4 * len(ROWS) - len(written))
     assert 3 * len(ROWS) < len(written) <= 4 * len(ROWS)
     assert made.rows_before == 0
@@ -123,12 +123,12 @@ def test_masked_words_end_to_end(tokenizer, tmp_path):
     source = save(bert_that_prefers(tokenizer, ["cold", ".", "Film", "film", "dull"]), tokenizer, tmp_path / "model")
     options = AugmentConfig(method="masked-lm", candidates=1, replace_probability=1.0)
     augment([("The FILM.\tThe cold",)], source, tmp_path / "out.jsonl", options, progress=False)
-    assert lines(tmp_path / "out.jsonl") == [{"text": "Cold COLD.\tCold film"}]
+    assert lines(tmp_path / "out.jsonl") == [{"text": "Cold COLD.\tCold film", "augmented_from": "The FILM.\tThe cold"}]
 
 
 def test_pairs_have_two_columns(model, tmp_path):
     augment([("the film", "the cold plot")], model, tmp_path / "out.jsonl", progress=False)
-    assert {tuple(line) for line in lines(tmp_path / "out.jsonl")} == {("text", "text_pair")}
+    assert {tuple(line) for line in lines(tmp_path / "out.jsonl")} == {("text", "text_pair", "augmented_from")}
 
 
 def test_text_is_written_as_it_is(model, tmp_path):
