@@ -65,7 +65,7 @@ def require_space(folder: Path, needed: int) -> None:
     if free < needed:
         raise DiskSpaceError(
             f"{existing} has {free / 1e6:,.0f} MB free, and this run writes about {needed / 1e6:,.0f} MB. "
-            "Free some space, or choose an --output-dir on another disk."
+            "Free some space, or choose a place on another disk."
         )
 
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from hfcompress.tasks.language_modeling import in_chunks
@@ -80,7 +81,7 @@ class DeferredHead:
             # Some wrappers of the model's forward pass turn autocast on inside it only.
             device = hidden.device.type
             self._autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-            return hidden
+            return hidden + _nothing_of(self.module, hidden) if torch.distributed.is_initialized() else hidden
 
         with _replaced(self.module, wait), _without_bias(self.model):
             yield
@@ -88,6 +89,14 @@ class DeferredHead:
     def in_chunks(self, rows: int) -> list[slice]:
         """Return the parts in which so many rows of logits are computed: each of at most 2²⁴ numbers, or one row."""
         return in_chunks(rows, self.vocabulary)
+
+
+def _nothing_of(module: nn.Module, like: Tensor) -> Tensor:
+    """Return a zero that depends on all of a module's parameters.
+
+    DDP takes parameters that the forward pass does not reach for unused, and fails when they get a gradient after all.
+    """
+    return torch.stack([parameter.flatten()[:0].sum() for parameter in module.parameters()]).sum().to(like.dtype)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.training.runs import distance, learned
-from tests.training.worker import RESUMED, TOGETHER, train
+from tests.training.worker import LANGUAGE, RESUMED, TOGETHER, train, train_language
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,6 +48,15 @@ def test_two_processes_give_the_weights_and_logs_of_one(name, two, tmp_path):
     for mine, theirs in zip(one.state.log_history, json.loads((two / f"{name}.json").read_text()), strict=True):
         for key in (key for key in mine if key.startswith("loss")):
             assert theirs[key] == pytest.approx(mine[key], abs=1.1e-4)
+
+
+@pytest.mark.parametrize("name", LANGUAGE)
+def test_a_language_model_whose_logits_are_computed_apart(name, two, tmp_path):
+    one = train_language(tmp_path, 8, name)
+    start = learned(one)
+    one.train()
+    assert distance(learned(one), start) > 1e-3
+    assert distance(load_file(two / f"{name}.safetensors"), learned(one)) < 2e-6
 
 
 def test_two_processes_resume_within_the_second_epoch(two, tmp_path):

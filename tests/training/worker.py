@@ -7,11 +7,24 @@ import sys
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from safetensors.torch import save_file
 
+from hfcompress.tasks import find_task
+from hfcompress.training.collator import PairedCollator
 from hfcompress.training.distiller import DistillerCallback
-from tests.tiny import tiny_model
-from tests.training.runs import ALL_LOSSES, At, build, learned, rows, small_student, summed_cross_entropy
+from tests.tiny import sentences, tiny_head, tiny_model
+from tests.training.runs import (
+    ALL_LOSSES,
+    NO_DROPOUT,
+    TOKENIZER,
+    At,
+    build,
+    learned,
+    rows,
+    small_student,
+    summed_cross_entropy,
+)
 
 _SGD = {"optim": "sgd", "learning_rate": 0.05, "num_train_epochs": 2, "losses": ALL_LOSSES}
 
@@ -23,6 +36,12 @@ TOGETHER = {
     "loss function": {**_SGD, "given": {"compute_loss_func": summed_cross_entropy}},
 }
 """Runs that one process and two must end with the same weights."""
+
+LANGUAGE = {
+    "tied head with a bias": ("bert", "fill-mask", "ForMaskedLM", NO_DROPOUT["bert"]),
+    "untied head": ("llama", "text-generation", "ForCausalLM", {"tie_word_embeddings": False}),
+}
+"""Language models, whose output layer runs outside the forward pass."""
 
 RESUMED = {**_SGD, "length_grouping": True, "save_strategy": "steps", "save_steps": 5}
 """A run of 8 steps that is stopped after its checkpoint at step 5, in the second epoch, and resumed."""
@@ -54,6 +73,23 @@ def train(folder, size, **options):
     return trainer
 
 
+def train_language(folder, size, name):
+    """Distil a tiny language model on 32 texts in optimizer steps of 8, in micro-batches of `size`."""
+    family, task, head, config = LANGUAGE[name]
+    texts = Dataset.from_dict({"text": [text for text, _ in sentences(32)]})
+    data = find_task(task).encode(texts, TOKENIZER, 64)
+    assert len(data) == 32
+    return build(
+        tiny_head(family, head, layers=1, seed=2, **config),
+        folder,
+        tiny_head(family, head, layers=2, seed=1, **config),
+        data=data,
+        per_device_train_batch_size=size,
+        given={"data_collator": PairedCollator(find_task(task), TOKENIZER)},
+        **{**_SGD, "losses": {"kl": 0.7, "hidden_mse": 0.3, "task": 0.3}},
+    )
+
+
 def killed_run(folder, callbacks=None, **options):
     """Build the run that is killed: dropout in the student, projections."""
     return build(
@@ -82,6 +118,11 @@ def together(folder):
         trainer = train(folder / name, 8 // options.get("gradient_accumulation_steps", 1), **options)
         assert trainer.args.world_size == 2
         assert [c for c in trainer.callback_handler.callbacks if isinstance(c, DistillerCallback)]
+        trainer.train()
+        _write(trainer, folder, name)
+    for name in LANGUAGE:
+        trainer = train_language(folder / name, 4, name)
+        assert trainer.distiller.student.head is not None
         trainer.train()
         _write(trainer, folder, name)
     _write(resumed_run(folder / "resumed", 8), folder, "resumed")
