@@ -54,7 +54,7 @@ def test_a_disk_without_room_is_refused_before_anything_starts(teacher_dir, csv,
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     said = one_sentence(hfcompress(*distill_words(teacher_dir, csv, tmp_path / "out")))
     assert f"{tmp_path} has 0 MB free" in said
-    assert "Free some space, or choose an --output-dir on another disk." in said
+    assert "Free some space, or choose a place on another disk." in said
     assert tree(tmp_path) == {}
 
 
