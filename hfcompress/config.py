@@ -126,8 +126,7 @@ def _faults(error: ValidationError, cls: type | None, where: str) -> list[Fault]
     """Translate pydantic's errors; the branches of a union that all failed become one fault."""
     by_place: dict[str, Fault] = {}
     own: list[Fault] = []
-    items = error.errors(include_url=False)
-    for item in _worth_saying(items):
+    for item in error.errors(include_url=False):
         fault = _fault(item, cls, where)
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, RequestError):
@@ -139,12 +138,6 @@ def _faults(error: ValidationError, cls: type | None, where: str) -> list[Fault]
             fault = Fault(fault.where, problem)
         by_place[fault.where] = fault
     return [*by_place.values(), *own]
-
-
-def _worth_saying(items: list[Any]) -> list[Any]:
-    """Leave out the branch of a union that wanted a mapping where none was given: another says what is wrong."""
-    plain = [item for item in items if item["type"] != "dataclass_type"]
-    return plain or items
 
 
 def _deeper(place: str, inside: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.errors import DataError, Fault, closest
-from hfcompress.labels import are_default_labels, match_labels, some
+from hfcompress.labels import are_default_labels, match_labels, some, with_labels
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,7 +44,7 @@ def encode_numbers(parts: dict[str, Dataset]) -> dict[str, Dataset]:
                 f"{len(bad)} {part} rows have a label that is no number (the first is row {bad[0]}, from 0: {got!r})."
             )
             faults.append(Fault("labels", problem, "A regression takes one number a row."))
-        encoded[part] = _with_labels(rows, values)
+        encoded[part] = with_labels(rows, values)
     if faults:
         raise DataError(*faults)
     return encoded
@@ -81,12 +81,12 @@ def encode_label_lists(
         raise DataError(*faults)
     width = _width_of_vectors([row for rows in parts.values() for row in rows["labels"]])
     if width is not None:
-        parts = {part: _with_labels(rows, list(map(_places_of_ones, rows["labels"]))) for part, rows in parts.items()}
+        parts = {part: with_labels(rows, list(map(_places_of_ones, rows["labels"]))) for part, rows in parts.items()}
         given_names = _names_of_vectors(width, given_names, model_labels)
     places = LabelPlaces(next(iter(parts.values())), given_names, model_labels)
     found = places.in_parts(parts)
     return {
-        part: _with_labels(rows, [[float(place in row) for place in range(len(places.names))] for row in found[part]])
+        part: with_labels(rows, [[float(place in row) for place in range(len(places.names))] for row in found[part]])
         for part, rows in parts.items()
     }, places.names
 
@@ -214,7 +214,3 @@ def _as_number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
-
-
-def _with_labels(rows: Dataset, values: list[Any]) -> Dataset:
-    return rows.remove_columns("labels").add_column("labels", values)

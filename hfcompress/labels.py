@@ -123,7 +123,7 @@ def _encode(
     for part, rows in parts.items():
         named = [_as_name(value, names, numbered) for value in rows["labels"]]
         faults += _out_of_range(rows["labels"], named, names, part)
-        encoded.append(_with_labels(rows, [-1 if name is None else order.index(name) for name in named]))
+        encoded.append(with_labels(rows, [-1 if name is None else order.index(name) for name in named]))
     if faults:
         raise DataError(*faults)
     return encoded, order
@@ -214,8 +214,9 @@ def _out_of_range(values: Sequence[Any], named: list[str | None], names: tuple[s
     return [Fault("labels", f"{part} rows have labels out of range: {listed}.", f"Allowed: {some(names)}.")]
 
 
-def _with_labels(rows: Dataset, numbers: list[int]) -> Dataset:
-    return rows.remove_columns("labels").add_column("labels", numbers)
+def with_labels(rows: Dataset, values: list[Any]) -> Dataset:
+    """Replace the column `labels`, of whatever type it was."""
+    return rows.remove_columns("labels").add_column("labels", values)
 
 
 def some(names: Sequence[str], most: int = 8) -> str:

@@ -67,6 +67,11 @@ def _is_one_text(columns: dict[str, str], rows: Dataset) -> bool:
     return "text" in columns and "text_pair" not in columns and isinstance(rows["text"][0], str)
 
 
+def _texts(rows: Dataset) -> set[str]:
+    """Return the texts of rows, none where they hold something else."""
+    return {text for text in rows["text"] if isinstance(text, str)} if "text" in rows.column_names else set()
+
+
 def load_unlabeled(config: DataConfig, seed: int, task: Task, data: TaskData) -> Dataset:
     """Load the rows that only the teacher speaks on, with labels that say so.
 
@@ -96,12 +101,11 @@ def load_unlabeled(config: DataConfig, seed: int, task: Task, data: TaskData) ->
     if absent:
         raise DataError(Fault(source, f"has no {', '.join(absent)}, which the training rows have."))
     origins = rows[ORIGIN_COLUMN] if ORIGIN_COLUMN in rows.column_names else None
-    if origins is not None and "text" in data.validation.column_names:
-        held_out = set(data.validation["text"])
+    held_out = _texts(data.validation)
+    if origins is not None:
         rows = rows.select([index for index, origin in enumerate(origins) if origin not in held_out])
     rows = tidy(rows, columns, theirs, "unlabelled", task)
-    if "text" in columns and "text_pair" not in columns and isinstance(rows[0]["text"], str):
-        held_out = set(data.validation["text"])
+    if _is_one_text(columns, rows):
         rows = rows.select([index for index, text in enumerate(rows["text"]) if text not in held_out])
     if config.unlabeled_ratio is not None:
         wanted = round(config.unlabeled_ratio * len(train))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hfcompress.distillation.words import CASE_FORMS, EncodedText, Vocabulary, Word, whole_words
 from hfcompress.errors import Fault, ModelError
-from hfcompress.modeling.load import _FIX_WEIGHTS, _as_model_error, load_config
+from hfcompress.modeling.load import FIX_WEIGHTS, as_model_error, load_config
 from hfcompress.sources import resolve
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def _load(source: str, auto_class: str) -> PreTrainedModel:
     import transformers
 
     config = load_config(source)
-    with _as_model_error(source, "its weights cannot be used", _FIX_WEIGHTS):
+    with as_model_error(source, "its weights cannot be used", FIX_WEIGHTS):
         model, report = getattr(transformers, auto_class).from_pretrained(
             resolve(source),
             config=config,

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from hfcompress import registry
 from hfcompress.errors import Fault, RequestError
 from hfcompress.training.objective import DistillationLoss, ModelPair
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 
 def check_sizes(pair: ModelPair, compared: str, *names: str) -> None:
@@ -47,17 +42,6 @@ def projection(student_width: int, teacher_width: int) -> nn.Module:
     if student_width == teacher_width:
         return nn.Identity()
     return nn.Linear(student_width, teacher_width, bias=False)
-
-
-def key_value_heads(config: PretrainedConfig) -> int:
-    """Return how many heads the keys and values have: fewer than the queries in grouped-query attention."""
-    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-
-
-def head_size(config: PretrainedConfig) -> int:
-    """Return the width of one attention head; MobileBERT's attention works in a width narrower than the layers'."""
-    width = getattr(config, "true_hidden_size", None) or config.hidden_size
-    return getattr(config, "head_dim", None) or width // config.num_attention_heads
 
 
 def _losses_on_logits() -> list[str]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from hfcompress import labels
 from hfcompress.errors import Fault, ModelError, NetworkError, RequestError, unknown
 from hfcompress.modeling.cut import cut, cut_config
 from hfcompress.modeling.initialise import initialise_from_teacher
 from hfcompress.modeling.load import load_config, load_model, load_tokenizer
 from hfcompress.modeling.parse_cut import PREFIX, parse_cut_of
 from hfcompress.modeling.presets import PRESETS, fit_to_teacher, is_preset, preset_config, reads_images
-from hfcompress.tasks import Task, label_names
+from hfcompress.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -81,13 +82,13 @@ def student_config(spec: str, teacher: PretrainedConfig, init: StudentInit = "pr
 
 def _named_config(spec: str, teacher: PretrainedConfig, init: StudentInit) -> PretrainedConfig:
     """Return the config of a student that is no cut, with the teacher's labels."""
-    labels = label_settings(teacher)
+    settings = label_settings(teacher)
     if init != "pretrained" and is_preset(spec):
         config = preset_config(spec)
-        config.update(labels)
+        config.update(settings)
         return config
     try:
-        return load_config(spec, **labels)
+        return load_config(spec, **settings)
     except NetworkError as error:
         if not is_preset(spec):
             raise
@@ -95,13 +96,6 @@ def _named_config(spec: str, teacher: PretrainedConfig, init: StudentInit) -> Pr
         raise NetworkError(f"{error} {help_}") from error
 
 
-def label_settings(teacher: PretrainedConfig) -> dict[str, object]:
-    """Return the config values that give a model another's labels."""
-    names = label_names(teacher)
-    settings = {
-        "num_labels": len(names),
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: index for index, name in enumerate(names)},
-    }
-    kind = getattr(teacher, "problem_type", None)
-    return settings if kind is None else {**settings, "problem_type": kind}
+def label_settings(teacher: PretrainedConfig) -> dict[str, Any]:
+    """Return the config values that give a student the teacher's labels; what the teacher leaves open stays so."""
+    return {name: value for name, value in labels.label_settings(teacher).items() if value is not None}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _FIX_CONFIG = "Give a Hub id or a folder that `save_pretrained` wrote."
-_FIX_WEIGHTS = (
+FIX_WEIGHTS = (
     "Weights are read from safetensors files only: download a damaged one again; "
     "turn a pickle (pytorch_model.bin) into one with `save_pretrained`, where you trust it."
 )
@@ -44,7 +44,7 @@ def load_config(source: str, **overrides: Any) -> PretrainedConfig:
         return shape_config(source, **overrides)
     place = resolve(source)
     require_model(place)
-    with _as_model_error(source, "its config.json cannot be used", _FIX_CONFIG):
+    with as_model_error(source, "its config.json cannot be used", _FIX_CONFIG):
         return AutoConfig.from_pretrained(place, trust_remote_code=False, **overrides)
 
 
@@ -69,7 +69,7 @@ def load_model(source: str, task: Task, **config_overrides: Any) -> PreTrainedMo
         model = auto_class.from_config(config)
         start_residuals_at_identity(model)
         return model.eval()
-    with _as_model_error(source, "its weights cannot be used", _FIX_WEIGHTS):
+    with as_model_error(source, "its weights cannot be used", FIX_WEIGHTS):
         model, report = auto_class.from_pretrained(
             resolve(source),
             config=config,
@@ -112,7 +112,7 @@ def load_image_processor(source: str) -> BaseImageProcessor:
         raise ModelError(Fault(source, f"has no image processor ({_IMAGE_FILES[0]}).", _FIX_IMAGES))
     # The others need torchvision, and round otherwise: a model would answer differently where that is installed.
     pillow: dict[str, Any] = {"use_fast": False} if version("transformers").startswith("4.") else {"backend": "pil"}
-    with _as_model_error(source, "its image processor cannot be loaded", _FIX_IMAGES):
+    with as_model_error(source, "its image processor cannot be loaded", _FIX_IMAGES):
         return AutoImageProcessor.from_pretrained(place, trust_remote_code=False, **pillow)
 
 
@@ -127,7 +127,7 @@ def load_tokenizer(source: str) -> PreTrainedTokenizerBase:
 
     place = resolve(source)
     require_model(place)
-    with _as_model_error(source, "its tokenizer cannot be loaded", _FIX_TOKENIZER):
+    with as_model_error(source, "its tokenizer cannot be loaded", _FIX_TOKENIZER):
         tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         # transformers 5 makes an empty one where there are no files.
@@ -160,7 +160,7 @@ def _and_more(names: list[str]) -> str:
 
 
 @contextmanager
-def _as_model_error(source: str, problem: str, fix: str) -> Iterator[None]:
+def as_model_error(source: str, problem: str, fix: str) -> Iterator[None]:
     """Turn whatever a broken file makes transformers raise into one sentence; tokenizers raises a bare Exception."""
     try:
         yield

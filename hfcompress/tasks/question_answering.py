@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.errors import DataError, Fault
+from hfcompress.labels import with_labels
 from hfcompress.tasks.base import IGNORED, Column, Labelled, LabelOptions, Task
 from hfcompress.tasks.spans import OUTSIDE, Offset, answer_faults, best_span, score_answer, token_span
 from hfcompress.tasks.text import TextCollator, require_fast, truncation
@@ -48,8 +49,7 @@ class QuestionAnswering(Task):
         encoded = {}
         for part, rows in parts.items():
             plain = [{name: list(row[name]) for name in ("text", "answer_start")} for row in rows["labels"]]
-            added = rows.remove_columns("labels").add_column("labels", plain)
-            encoded[part] = added.cast_column("labels", _answers_feature())
+            encoded[part] = with_labels(rows, plain).cast_column("labels", _answers_feature())
         return Labelled(encoded)
 
     def unknown_labels(self, rows: Dataset, known: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfcompress.errors import DataError, Fault
 from hfcompress.label_kinds import encode_numbers, holds_lists, holds_numbers
+from hfcompress.labels import with_labels
 from hfcompress.tasks.base import Column, Labelled, LabelOptions, Task
 from hfcompress.tasks.text import TextCollator, tokenize_texts
 
@@ -177,10 +178,7 @@ def _encode_classes(parts: dict[str, Dataset]) -> dict[str, Dataset]:
         raise DataError(*faults)
     names = sorted({str(value) for rows in parts.values() for value in rows["labels"]})
     number = {name: index for index, name in enumerate(names)}
-    return {
-        part: rows.remove_columns("labels").add_column("labels", [number[str(value)] for value in rows["labels"]])
-        for part, rows in parts.items()
-    }
+    return {part: with_labels(rows, [number[str(value)] for value in rows["labels"]]) for part, rows in parts.items()}
 
 
 TASK = SentenceSimilarity(

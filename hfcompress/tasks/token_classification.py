@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfcompress.errors import DataError, Fault
 from hfcompress.label_kinds import LabelPlaces
+from hfcompress.labels import with_labels
 from hfcompress.tasks.base import IGNORED, Column, Labelled, LabelOptions, Task
 from hfcompress.tasks.entities import OUTSIDE, score_tags
 from hfcompress.tasks.text import TextCollator, pad_labels, require_fast, truncation
@@ -44,10 +45,7 @@ class TokenClassification(Task):
             raise DataError(Fault("labels", f"all words of the training rows have the tag '{only}': nothing to learn."))
         # The names stay with the rows: what is scored are tags, not their numbers.
         feature = List(ClassLabel(names=list(places.names)))
-        encoded = {
-            part: rows.remove_columns("labels").add_column("labels", found[part]).cast_column("labels", feature)
-            for part, rows in parts.items()
-        }
+        encoded = {part: with_labels(rows, found[part]).cast_column("labels", feature) for part, rows in parts.items()}
         return Labelled(encoded, places.names)
 
     def unknown_labels(self, rows: Dataset, known: Any) -> list[Any]:

@@ -3,8 +3,8 @@
 import pytest
 from transformers import AutoConfig
 
-from hfcompress.distillation.structure import head_size, key_value_heads
 from hfcompress.errors import RequestError
+from hfcompress.modeling.projections import head_size, key_value_heads
 from hfcompress.training.objective import ModelPair, build_objective, parse_losses
 from tests.tiny import FAMILIES, tiny_config
 

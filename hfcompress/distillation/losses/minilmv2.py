@@ -12,9 +12,9 @@ from torch import Tensor
 
 from hfcompress.config import option
 from hfcompress.distillation.relations import RelationConfig, RelationLoss, relation_divergence
-from hfcompress.distillation.structure import head_size, key_value_heads, place
+from hfcompress.distillation.structure import place
 from hfcompress.errors import Fault, RequestError
-from hfcompress.modeling.projections import Projections
+from hfcompress.modeling.projections import Projections, head_size, key_value_heads
 from hfcompress.registry import register
 from hfcompress.training.objective import ModelPair
 from hfcompress.training.signals import Signals
