@@ -74,6 +74,10 @@ class NonFiniteLossError(HfcompressError):
     """Training diverged: the loss is NaN or infinite."""
 
 
+class ExportError(HfcompressError):
+    """A model cannot be turned into a graph, or the graph does not answer as the model does."""
+
+
 class InterruptedByUserError(HfcompressError):
     """The user stopped the run; what was done is kept."""
 

@@ -1,0 +1,1 @@
+"""What traces a model into ONNX graphs; each backend is one file."""
