@@ -56,11 +56,11 @@ $(VENV5)/bin/python:
 $(VENV)/.installed: pyproject.toml constraints/transformers4.txt | $(VENV)/bin/python
 	@echo "installing hfcompress with transformers 4.57 into $(VENV)"
 	$(VENV)/bin/python $(PIP_INSTALL) $(TORCH)
-	$(VENV)/bin/python $(PIP_INSTALL) --constraint constraints/transformers4.txt --editable '.[optimum]'
+	$(VENV)/bin/python $(PIP_INSTALL) --constraint constraints/transformers4.txt --editable '.[optimum,report]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(VENV)/bin/python $(PIP_INSTALL) --constraint constraints/transformers4.txt --editable '.[optimum,dev,docs]'
+	$(VENV)/bin/python $(PIP_INSTALL) --constraint constraints/transformers4.txt --editable '.[optimum,report,dev,docs]'
 	@touch $@
 
 $(VENV)/.quickstart: $(VENV)/.installed constraints/quickstart.txt
@@ -74,5 +74,5 @@ $(VENV)/.benchmarks: $(VENV)/.installed constraints/benchmarks.txt
 $(VENV5)/.dev: pyproject.toml constraints/transformers5.txt | $(VENV5)/bin/python
 	@echo "installing hfcompress with transformers 5 into $(VENV5)"
 	$(VENV5)/bin/python $(PIP_INSTALL) $(TORCH)
-	$(VENV5)/bin/python $(PIP_INSTALL) --constraint constraints/transformers5.txt --editable '.[dev,docs]'
+	$(VENV5)/bin/python $(PIP_INSTALL) --constraint constraints/transformers5.txt --editable '.[onnx,report,dev,docs]'
 	@touch $@
