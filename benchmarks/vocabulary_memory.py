@@ -107,7 +107,7 @@ def peak():
 
 def report(options, cases):
     """Print the comparison and write it down."""
-    from hfcompress.pipeline.provenance import hardware, versions
+    from hfcompress.environment import hardware, versions
 
     settings = {name: value for name, value in vars(options).items() if name != "case"}
     result = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
@@ -180,5 +180,6 @@ def _describe(schema: dict[str, Any], cls: type) -> None:
         if field.name in schema.get("properties", {}) and "help" in field.metadata:
             schema["properties"][field.name]["description"] = field.metadata["help"]
     for hint in get_type_hints(cls).values():
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type) and hint.__name__ in nested:
-            _describe(nested[hint.__name__] | {"$defs": nested}, hint)
+        for kind in (hint, *get_args(hint)):  # a dataclass, or one that may be left out
+            if dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind.__name__ in nested:
+                _describe(nested[kind.__name__] | {"$defs": nested}, kind)

@@ -78,6 +78,10 @@ class ExportError(HfcompressError):
     """A model cannot be turned into a graph, or the graph does not answer as the model does."""
 
 
+class PushError(HfcompressError):
+    """The Hub does not take what is pushed, or does not hold what was."""
+
+
 class InterruptedByUserError(HfcompressError):
     """The user stopped the run; what was done is kept."""
 

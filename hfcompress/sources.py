@@ -153,11 +153,11 @@ def _require_on_hub(repo_id: str, kind: str, probe: str) -> None:
     except (RepositoryNotFoundError, HFValidationError):
         fix = "Check the spelling; for a private one, log in with `hf auth login`."
         raise ModelError(Fault(repo_id, f"there is no such local folder, short name or Hub {kind}.", fix)) from None
-    except _connection_errors():
+    except connection_errors():
         raise unreachable(repo_id, kind) from None
 
 
-def _connection_errors() -> tuple[type[Exception], ...]:
+def connection_errors() -> tuple[type[Exception], ...]:
     """Return what huggingface_hub raises: OSErrors (those of requests too), since 1.0 httpx's, since 2.0 httpx2's."""
     clients = [sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules]
     return OSError, *(client.TransportError for client in clients)

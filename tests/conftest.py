@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from functools import partial
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -14,7 +13,8 @@ os.environ["HF_DATASETS_CACHE"] = _cache.name
 import pytest
 import torch
 
-from hfcompress.measure.latency import measure_latency
+from hfcompress.measure.bench import BenchSettings
+from hfcompress.measure.latency import Effort
 from tests.tiny import tiny_model, tiny_tokenizer, write_csv
 
 
@@ -59,4 +59,8 @@ def brisk(monkeypatch):
     """Measure less than a user would, where the numbers are not what is tested."""
     monkeypatch.setattr("hfcompress.measure.size._macs", lambda *_: (1, 1))
     monkeypatch.setattr("hfcompress.measure.quality._RESAMPLES", 9)
-    monkeypatch.setattr("hfcompress.pipeline.measured.measure_latency", partial(measure_latency, rounds=2, warm_up=0))
+    quick = BenchSettings((1,), (16,), (1,), Effort(rounds=2, warm_up=1), memory=False)
+    for name in ("STANDARD", "HEADLINE"):
+        monkeypatch.setattr(f"hfcompress.measure.bench.{name}", quick)
+    monkeypatch.setattr("hfcompress.pipeline.measured.HEADLINE", quick)
+    monkeypatch.setattr("hfcompress.pipeline.finishing._report", lambda *_: None)

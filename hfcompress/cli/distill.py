@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from annotated_types import MinLen
 
-from hfcompress.cli.options import OutputOptions, Request, Verb
+from hfcompress.cli.options import OutputOptions, Request, ShipOptions, Verb
 from hfcompress.cli.output import Output
 from hfcompress.cli.recipes import run_recipe
 from hfcompress.config import option
@@ -34,7 +34,7 @@ def run(request: Request, output: Output) -> None:
     """Build the recipe that the flags stand for, and run it."""
     from hfcompress.pipeline.recipe import build_recipe
 
-    options, distill, data, place = request.configs
+    options, distill, data, place, ship = request.configs
     several = len(options.teacher) > 1
     if several and options.finetune_teacher:
         fault = Fault("--finetune-teacher", "goes with one teacher.", "Fine-tune each of them first, with a recipe.")
@@ -54,7 +54,7 @@ def run(request: Request, output: Output) -> None:
             "steps": steps,
         }
     )
-    run_recipe(recipe, place, output)
+    run_recipe(recipe, place, output, ship=ship)
 
 
 VERB = Verb(
@@ -66,8 +66,10 @@ VERB = Verb(
         "--dataset reviews.csv --output-dir small --learning-rate 1e-4 --num-train-epochs 4",
         "hfcompress distill --teacher ./my-model --student cut:layers=3 --dataset reviews.csv --cache-teacher answers "
         "--unlabeled-dataset more-text.jsonl --unlabeled-ratio 2 --output-dir small",
+        "hfcompress distill --teacher ./my-model --student cut:layers=3 --dataset reviews.csv --output-dir small "
+        "--export onnx --push-to-hub me/small",
     ),
-    groups=(DistillOptions, DistillConfig, DataConfig, OutputOptions),
+    groups=(DistillOptions, DistillConfig, DataConfig, OutputOptions, ShipOptions),
     run=run,
     takes_training=True,
 )

@@ -8,9 +8,10 @@ from hfcompress.cli.output import Output, table
 
 def run(request: Request, output: Output) -> None:
     """Show versions and hardware; no host or user name, no path, no token."""
-    from hfcompress.pipeline.provenance import hardware, versions
+    from hfcompress.environment import hardware, versions
 
-    values = {**versions(), **{name: value for name, value in hardware().items() if value is not None}}
+    machine = {name: value for name, value in hardware().items() if value is not None}
+    values = {**versions(), **machine}
     output.result(values, table(["what", "value"], [[name, str(value)] for name, value in values.items()]))
 
 

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class EvaluateOptions:
     """Which models."""
 
-    model: list[str] = option(help="Hub id, folder or short name; the first is what the others are compared with")
+    model: list[str] = option(
+        help="Hub id, folder or short name, or an ONNX file; the first is what the others are compared with"
+    )
     task: str | None = option(None, help="the task (default: what the first model's architecture says)")
     metric: list[str] = option(
         [], help="more metrics of the evaluate library, by name (from the Hub) or as the path of a script"
@@ -37,15 +39,16 @@ class EvaluateOptions:
 def run(request: Request, output: Output) -> None:
     """Score each model with its own tokenizer on the same rows."""
     from hfcompress.data import load_validation
-    from hfcompress.modeling.load import load_config
-    from hfcompress.pipeline.measured import More, compare
+    from hfcompress.measure.quality import More
+    from hfcompress.measure.runnable import config_of
+    from hfcompress.pipeline.measured import compare
     from hfcompress.tasks import find_task, task_of_config
 
     options, data = request.configs
-    configs = {name: load_config(name) for name in options.model}
+    configs = {name: config_of(name) for name in options.model}
     first = next(iter(configs))
     task = find_task(options.task) if options.task else task_of_config(configs[first], first)
-    labels = _shared_labels(configs, task)
+    labels = shared_labels(configs, task)
     rows = load_validation(data, labels, options.seed, task, configs[first].problem_type)
     found = compare(
         {name: name for name in configs},
@@ -61,7 +64,7 @@ def run(request: Request, output: Output) -> None:
     output.result({"rows": len(rows.validation), "results": found}, heading, results_table(found), *note)
 
 
-def _shared_labels(configs: Mapping[str, PretrainedConfig], task: Task) -> tuple[str, ...]:
+def shared_labels(configs: Mapping[str, PretrainedConfig], task: Task) -> tuple[str, ...]:
     """Return the labels of all models.
 
     Raises:
@@ -91,6 +94,7 @@ VERB = Verb(
     help="Score models on held-out data, side by side, with 95 % bootstrap intervals.",
     examples=(
         "hfcompress evaluate --model small --dataset reviews.csv",
+        "hfcompress evaluate --model small --model small/onnx/model_quantized.onnx --dataset reviews.csv",
         "hfcompress evaluate --model bert-finetuned --model small --dataset stanfordnlp/sst2 --latency --json",
     ),
     groups=(EvaluateOptions, DataConfig),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hfcompress.cli.options import OutputOptions, Request, Verb, positional
+from hfcompress.cli.options import OutputOptions, Request, ShipOptions, Verb, positional
 from hfcompress.cli.output import Output
 from hfcompress.cli.recipes import run_recipe
 from hfcompress.config import option
@@ -38,19 +38,19 @@ def run(request: Request, output: Output) -> None:
     """Run the quickstart recipe; a second time it shows what is there."""
     from hfcompress.pipeline.recipe import find_recipe, read_recipe
 
-    (options,) = request.configs
+    options, ship = request.configs
     overrides = [*(_FROM_HUB if options.from_hub else ()), *options.overrides]
     place = OutputOptions(options.output_dir, options.overwrite, options.dry_run)
-    run_recipe(read_recipe(find_recipe("quickstart"), overrides), place, output, reuse=True)
+    run_recipe(read_recipe(find_recipe("quickstart"), overrides), place, output, reuse=True, ship=ship)
 
 
 VERB = Verb(
-    help="Fine-tune a small teacher on film reviews, distil half of it, compare both: about ten minutes on two cores.",
+    help="Fine-tune a teacher on film reviews, distil half of it, export that, compare: ten minutes on two cores.",
     examples=(
         "hfcompress quickstart",
         "hfcompress quickstart --from-hub",
         "hfcompress quickstart steps.1.distill.student=cut:layers=2 --output-dir two-layers",
     ),
-    groups=(QuickstartOptions,),
+    groups=(QuickstartOptions, ShipOptions),
     run=run,
 )

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hfcompress.cli.options import OutputOptions, Request, Verb, positional
+from hfcompress.cli.options import OutputOptions, Request, ShipOptions, Verb, positional
 from hfcompress.cli.output import Output
 from hfcompress.cli.recipes import run_recipe
 from hfcompress.config import option
@@ -29,7 +29,7 @@ def run(request: Request, output: Output) -> None:
     """Read the recipe and run it; finished steps of an earlier try are not done again."""
     from hfcompress.pipeline.recipe import find_recipe, read_recipe, recipe_schema
 
-    (options,) = request.configs
+    options, ship = request.configs
     if options.schema:
         schema = recipe_schema()
         output.result(schema, json.dumps(schema, indent=2))
@@ -38,7 +38,7 @@ def run(request: Request, output: Output) -> None:
         raise RequestError(Fault("", "name a recipe.", "`hfcompress list recipe` shows those that the package ships."))
     path = find_recipe(options.recipe)
     place = OutputOptions(options.output_dir or Path(path.stem), options.overwrite, options.dry_run)
-    run_recipe(read_recipe(path, options.overrides), place, output, reuse=True)
+    run_recipe(read_recipe(path, options.overrides), place, output, reuse=True, ship=ship)
 
 
 VERB = Verb(
@@ -49,6 +49,6 @@ VERB = Verb(
         "hfcompress run my.yaml --dry-run",
         "hfcompress run --schema > recipe.schema.json",
     ),
-    groups=(RunOptions,),
+    groups=(RunOptions, ShipOptions),
     run=run,
 )

@@ -10,7 +10,7 @@ from hfcompress.cli.output import table
 
 def results_table(rows: Sequence[dict[str, Any]]) -> Any:
     """Show measured models, one a column, so that a table of two or three fits a terminal of 80 characters."""
-    main = rows[0]["quality"]["main"]
+    main = (rows[0].get("quality") or {}).get("main", "quality")
     names = [
         f"{main} % (95 %)",
         "change (95 %)",
@@ -28,22 +28,27 @@ def results_table(rows: Sequence[dict[str, Any]]) -> Any:
 
 def _result_cells(row: dict[str, Any], first: dict[str, Any]) -> list[str]:
     """Return a model's figures; those that compare it with the first are empty for the first itself."""
-    quality, time = row["quality"], row.get("latency")
-    value, base = (r["quality"]["metrics"][quality["main"]] for r in (row, first))
-    low, high = (100 * bound for bound in quality["interval"])
-    fewest, most = (100 * bound for bound in quality["difference_interval"])
-    other = row is not first
+    time, other = row.get("latency"), row is not first
     return [
-        f"{100 * value:.1f} ({low:.1f}–{high:.1f})",
-        f"{100 * (value - base):+.1f} ({fewest:+.1f} to {most:+.1f})" if other else "",
-        f"{100 * value / base:.1f} %" if other and base else "",
-        count(row["parameters"]),
+        *(_quality_cells(row["quality"], first["quality"], other) if row.get("quality") else ("", "", "")),
+        count(row["parameters"]) if row["parameters"] else "",
         f"{row['bytes'] / 1e6:.1f}",
-        f"{row['macs'] / 1e9:.2f}",
+        f"{row['macs'] / 1e9:.2f}" if row["macs"] else "",
         f"{time['median_ms']:.1f}" if time else "",
         f"{time['p95_ms']:.1f}" if time else "",
         f"{time['ratio']:.2f}" if time and other else "",
     ]
+
+
+def _quality_cells(quality: dict[str, Any], first: dict[str, Any], other: bool) -> tuple[str, str, str]:
+    value, base = (found["metrics"][quality["main"]] for found in (quality, first))
+    low, high = (100 * bound for bound in quality["interval"])
+    fewest, most = (100 * bound for bound in quality["difference_interval"])
+    return (
+        f"{100 * value:.1f} ({low:.1f}–{high:.1f})",
+        f"{100 * (value - base):+.1f} ({fewest:+.1f} to {most:+.1f})" if other else "",
+        f"{100 * value / base:.1f} %" if other and base else "",
+    )
 
 
 def count(number: int) -> str:
@@ -52,8 +57,8 @@ def count(number: int) -> str:
 
 
 LATENCY_NOTE = (
-    "ms: median of one text of 128 tokens (or the most that the model takes), or one image, in PyTorch on one thread;\n"
-    "the models take turns in one run."
+    "ms: median of one text of 128 tokens (or the most that the model takes), or one image, on one thread;\n"
+    "the models take turns in one run, each in its own runtime (PyTorch, or ONNX Runtime for ONNX files)."
 )
 
 

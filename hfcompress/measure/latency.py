@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from hfcompress.tasks import Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from hfcompress.measure.runnable import Runnable
 
 
 @dataclass(frozen=True)
@@ -38,41 +39,92 @@ class Latency:
         return asdict(self)
 
 
-def measure_latency(
-    calls: Mapping[str, Callable[[], object]], rounds: int = 40, warm_up: int = 5, threads: int = 1
-) -> dict[str, Latency]:
+@dataclass(frozen=True)
+class Effort:
+    """How often calls are timed.
+
+    Args:
+        rounds: How often each is timed at most.
+        warm_up: How often each is called before, at most.
+        seconds: No further round begins after so long, nor is more warmed up after a fifth of it; None for no limit.
+        least: Rounds that are timed however long they take.
+    """
+
+    rounds: int = 40
+    warm_up: int = 5
+    seconds: float | None = None
+    least: int = 3
+
+
+def time_calls(
+    calls: Mapping[str, Callable[[], object]], effort: Effort, threads: int = 1, progress: str = ""
+) -> np.ndarray:
     """Time calls against each other: one of each, then again, the order reversed every other round.
 
     Args:
-        calls: What to time, by name; the first is what the others are compared with.
-        rounds: How often each is timed.
-        warm_up: How often each is called before.
+        calls: What to time, by name.
+        effort: How often.
         threads: torch's threads meanwhile.
+        progress: What a progress bar on stderr is called; empty for none.
+
+    Returns:
+        Milliseconds, `(rounds, calls)`; the rounds may be fewer than wanted where the time was short.
     """
-    names = list(calls)
-    times = np.empty((rounds, len(names)))
+    each = list(calls.values())
+    times = np.empty((effort.rounds, len(each)))
     with use_threads(threads), torch.inference_mode():
-        for call in calls.values():
-            for _ in range(warm_up):
-                call()
-        for turn in range(rounds):
-            for index in range(len(names)) if turn % 2 == 0 else reversed(range(len(names))):
+        _warm_up(each, effort)
+        begin = time.perf_counter()
+        for turn in tqdm(range(effort.rounds), desc=progress, unit="round", disable=not progress, leave=False):
+            if effort.seconds is not None and turn >= effort.least and time.perf_counter() - begin > effort.seconds:
+                return times[:turn]
+            for index in range(len(each)) if turn % 2 == 0 else reversed(range(len(each))):
                 start = time.perf_counter()
-                calls[names[index]]()
+                each[index]()
                 times[turn, index] = (time.perf_counter() - start) * 1e3
+    return times
+
+
+def _warm_up(calls: list[Callable[[], object]], effort: Effort) -> None:
+    """Call each once at least, where that is wanted at all."""
+    begin = time.perf_counter()
+    for call in calls:
+        for turn in range(effort.warm_up):
+            if turn and effort.seconds is not None and time.perf_counter() - begin > effort.seconds / 5:
+                break
+            call()
+
+
+def summarize(times: np.ndarray) -> list[Latency]:
+    """Return what times `(rounds, calls)` say of each call; the first is what the others are compared with."""
     ratios = times / times[:, :1]
-    return {
-        name: Latency(
+    return [
+        Latency(
             median_ms=float(np.median(times[:, index])),
             p95_ms=float(np.percentile(times[:, index], 95)),
             ratio=float(np.median(ratios[:, index])),
             ratio_interval=(float(np.percentile(ratios[:, index], 25)), float(np.percentile(ratios[:, index], 75))),
         )
-        for index, name in enumerate(names)
-    }
+        for index in range(times.shape[1])
+    ]
 
 
-def model_call(model: PreTrainedModel, task: Task, batch_size: int = 1, length: int = 128) -> Callable[[], object]:
+def measure_latency(
+    calls: Mapping[str, Callable[[], object]], rounds: int = 40, warm_up: int = 5, threads: int = 1
+) -> dict[str, Latency]:
+    """Time calls against each other, as `time_calls` does; the first is what the others are compared with.
+
+    Args:
+        calls: What to time, by name.
+        rounds: How often each is timed.
+        warm_up: How often each is called before.
+        threads: torch's threads meanwhile.
+    """
+    times = time_calls(calls, Effort(rounds, warm_up), threads)
+    return dict(zip(calls, summarize(times), strict=True))
+
+
+def model_call(model: Runnable, task: Task, batch_size: int = 1, length: int = 128) -> Callable[[], object]:
     """Return a function that runs a model once on random inputs.
 
     Args:

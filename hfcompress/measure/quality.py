@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,13 @@ from scipy.stats import bootstrap
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from hfcompress.errors import Fault, RequestError
+from hfcompress.measure.hub_metrics import compute
+from hfcompress.measure.runnable import Runnable, inputs_of
 from hfcompress.tasks import Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel
 
 _RESAMPLES = 9999
 _FEWER_RESAMPLES = 999
@@ -49,9 +50,31 @@ class Quality:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class More:
+    """What is scored beside the task's own metrics.
+
+    Args:
+        metrics: Metrics of the `evaluate` library.
+        generate: Whether models that write texts write them, to be scored too.
+    """
+
+    metrics: Sequence[str] = ()
+    generate: bool = False
+
+    def check(self, task: Task) -> None:
+        """Look whether a task's models write.
+
+        Raises:
+            RequestError: They are to, and do not.
+        """
+        if self.generate and not task.writes:
+            raise RequestError(Fault("generate", f"goes with models that write texts, not with {task.name}."))
+
+
 @torch.inference_mode()
 def predict(
-    model: PreTrainedModel,
+    model: Runnable,
     processor: Any,
     rows: Dataset,
     task: Task,
@@ -64,22 +87,28 @@ def predict(
 
     Rows are batched by length, which saves most of the padding. With `generate` a model that writes texts writes them,
     and scores of these stand beside its answers.
+
+    Raises:
+        RequestError: It is to write, and cannot.
     """
+    if generate and not hasattr(model, "generate"):
+        raise RequestError(Fault("generate", "goes with PyTorch models, not with this ONNX file."))
     encoded = task.encode(rows, processor, max_length)
     main = model.main_input_name
     lengths = [len(ids) for ids in encoded[main]] if main == "input_ids" else [0] * len(encoded)
     order = np.argsort([-length for length in lengths], kind="stable")
     loader = DataLoader(encoded.select(order), batch_size, collate_fn=task.collator(processor))
-    takes = set(inspect.signature(model.forward).parameters) - set(task.label_columns)
+    takes = inputs_of(model) - set(task.label_columns)
     model.eval()
     answers = []
     for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress, leave=False):
         batch = {name: value.to(model.device) for name, value in batch.items()}
         batch = task.prepare_inputs(batch, model.config)
-        outputs = model(**{name: value for name, value in batch.items() if name in takes})
+        outputs: Any = model(**{name: value for name, value in batch.items() if name in takes})
         found = task.answers(outputs, batch)
         if generate:
-            found = np.concatenate([found, task.written(model, batch, processor)], axis=1)
+            writer: Any = model
+            found = np.concatenate([found, task.written(writer, batch, processor)], axis=1)
         answers += list(found)
     in_order = [answers[place] for place in np.argsort(order, kind="stable")]
     return task.finish(in_order, encoded, rows, processor)
@@ -107,6 +136,31 @@ def difference(
     return _interval(
         lambda rows: _main(other, references, task, rows) - _main(one, references, task, rows), len(one), seed
     )
+
+
+def judge(
+    answers: np.ndarray,
+    first: np.ndarray,
+    references: np.ndarray,
+    task: Task,
+    seed: int = 0,
+    metrics: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return a model's quality for JSON, with `difference_interval`, that of its difference from the first model's.
+
+    Args:
+        answers: The model's, `(rows, numbers)`.
+        first: The first model's.
+        references: What they are scored against.
+        task: Knows its metrics.
+        seed: Of the bootstrap.
+        metrics: Metrics of the `evaluate` library that are asked for too.
+    """
+    quality = score(answers, references, task, seed).to_dict()
+    own = list(quality["metrics"])
+    for metric in metrics:
+        quality["metrics"] |= compute(metric, *task.for_metric(answers, references), own=own)
+    return {**quality, "difference_interval": list(difference(first, answers, references, task, seed))}
 
 
 def _main(answers: np.ndarray, references: np.ndarray, task: Task, rows: np.ndarray) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,16 +66,27 @@ def measure_size(config: PretrainedConfig, task: Task, length: int = 128) -> Siz
     An architecture without a row in the block table is divided by its own module names.
     """
     model = empty_model(copy.deepcopy(config), task)
-    components: dict[str, int] = {}
+    components = by_component({name: tensor.numel() for name, tensor in model.named_parameters()}, namer(model))
+    macs, length = _macs(model.config, task, length)
+    return Size(sum(components.values()), components, macs, length)
+
+
+def namer(model: PreTrainedModel) -> Callable[[str], str]:
+    """Return what names the component of a parameter, such as `attention`, by the parameter's name."""
     try:
         prefix = layers_prefix(model)
     except ModelError:
-        prefix = ""
-    for name, parameter in model.named_parameters():
-        component = component_of(name, config.model_type, prefix) if prefix else ".".join(name.split(".")[:2])
-        components[component] = components.get(component, 0) + parameter.numel()
-    macs, length = _macs(model.config, task, length)
-    return Size(sum(components.values()), components, macs, length)
+        return lambda name: ".".join(name.split(".")[:2])
+    return lambda name: component_of(name, model.config.model_type, prefix)
+
+
+def by_component(amounts: Mapping[str, int], name_component: Callable[[str], str]) -> dict[str, int]:
+    """Add up amounts, given by parameter, by component."""
+    found: dict[str, int] = {}
+    for name, amount in amounts.items():
+        component = name_component(name)
+        found[component] = found.get(component, 0) + amount
+    return found
 
 
 def _macs(config: PretrainedConfig, task: Task, length: int) -> tuple[int, int]:
@@ -117,3 +129,16 @@ def _without_pad_token(model: PreTrainedModel) -> Iterator[None]:
 def weight_bytes(folder: Path) -> int:
     """Return the bytes of a folder's safetensors files."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def tensor_bytes(folder: Path) -> dict[str, int]:
+    """Return the bytes of each tensor in a folder's safetensors files, read from their headers."""
+    found = {}
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                found[name] = end - begin
+    return found

@@ -168,7 +168,7 @@ def test_overwrite_keeps_the_old_folder_until_the_new_one_is_complete(teacher_di
     old = tree(out)
     again = distill_words(teacher_dir, csv, out, "--overwrite", "--seed", "1")
     with monkeypatch.context() as patch:
-        patch.setattr("hfcompress.pipeline.runner.compare", lambda *_, **__: 1 / 0)
+        patch.setattr("hfcompress.pipeline.runner.finish", lambda *_, **__: 1 / 0)
         assert hfcompress(*again).code == 1
     assert tree(out) == old
     done = hfcompress(*again)

@@ -51,7 +51,7 @@ def test_a_distilbert_folder_learns_from_a_bert_teacher(teacher_dir, csv, tmp_pa
 def test_another_student_under_the_same_name_is_trained_anew(teacher_dir, csv, tmp_path, distilbert, monkeypatch):
     words = distill_words(teacher_dir, csv, tmp_path / "out", student=distilbert)
     with monkeypatch.context() as patch:
-        patch.setattr("hfcompress.pipeline.runner.compare", lambda *_, **__: 1 / 0)
+        patch.setattr("hfcompress.pipeline.runner.finish", lambda *_, **__: 1 / 0)
         assert hfcompress(*words).code == 1
     save(distilbert, tiny_model("distilbert", layers=1, seed=9).base_model)
     done = hfcompress(*words)

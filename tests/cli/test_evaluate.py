@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from tests.cli.support import hfcompress
+from tests.measure.conftest import exported as exported
 from tests.tiny import sentences, tiny_model, tiny_tokenizer, write_csv
 
 LABELS = {0: "negative", 1: "positive"}
@@ -61,6 +62,68 @@ def test_two_models_are_compared_with_the_first(teacher_dir, trained, csv):
     table = hfcompress("evaluate", "--model", f"{teacher_dir},{trained}", "--dataset", csv)
     assert "96 rows of " in table.out
     assert f"{100 * change:+.1f}" in table.out
+
+
+def test_onnx_files_beside_their_folder(exported, csv):
+    models = [word for source in (exported.folder, exported.float, exported.int8) for word in ("--model", source)]
+    done = hfcompress("evaluate", *models, "--dataset", csv, "--latency", "--json")
+    assert done.code == 0, done.err
+    folder, float_file, int8_file = done.json["results"]
+    assert folder["quality"] | {"difference_interval": [0, 0]} == float_file["quality"]
+    assert float_file["name"] == str(exported.float)
+    assert int8_file["bytes"] == exported.int8.stat().st_size < float_file["bytes"]
+    assert int8_file["latency"]["ratio"] > 0
+    table = hfcompress("evaluate", *models, "--dataset", csv)
+    assert table.code == 0, table.err
+
+
+@pytest.mark.parametrize("kind", ["missing", "alone", "broken"])
+def test_onnx_files_that_cannot_be_used(kind, exported, csv, tmp_path):
+    folder = tmp_path if kind != "broken" else exported.folder
+    file = folder / f"{kind}.onnx"
+    if kind != "missing":
+        file.write_bytes(b"no graph")
+    done = hfcompress("evaluate", "--model", file, "--dataset", csv)
+    assert done.code == 2
+    said = {"missing": "there is no such file", "alone": "has no config.json", "broken": "ONNX Runtime cannot open it"}
+    assert f"{file}: " in done.err
+    assert said[kind] in done.err
+
+
+def test_an_onnx_file_without_onnx_runtime(exported, csv, monkeypatch):
+    monkeypatch.setattr("hfcompress.modeling.onnx_model.importlib.util.find_spec", lambda name: None)
+    done = hfcompress("evaluate", "--model", exported.float, "--dataset", csv)
+    assert done.code == 2
+    assert "needs ONNX Runtime, which is not installed" in done.err
+
+
+def test_the_evaluator_of_the_evaluate_library_agrees(exported, csv):
+    """Hugging Face's evaluator on Optimum's pipeline gives the same accuracy on the same file."""
+    pipelines = pytest.importorskip("optimum.pipelines")
+    evaluate = pytest.importorskip("evaluate")
+    from datasets import ClassLabel, Dataset, Features, Value
+    from optimum.onnxruntime import ORTModelForSequenceClassification
+
+    class Accuracy(evaluate.Metric):
+        """The share of right answers, without the Hub."""
+
+        def _info(self):
+            features = Features({"predictions": Value("int32"), "references": Value("int32")})
+            return evaluate.MetricInfo(description="", citation="", features=features)
+
+        def _compute(self, predictions, references):
+            return {"accuracy": float(np.mean(np.array(predictions) == np.array(references)))}
+
+    texts, labels = zip(*sentences(96), strict=True)  # the rows of the csv file
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["negative", "positive"])})
+    rows = Dataset.from_dict({"text": list(texts), "label": list(labels)}, features)
+    model = ORTModelForSequenceClassification.from_pretrained(exported.folder, subfolder="onnx", file_name="model.onnx")
+    pipe = pipelines.pipeline("text-classification", model=model, tokenizer=tiny_tokenizer(), accelerator="ort")
+    found = evaluate.evaluator("text-classification").compute(
+        pipe, rows, metric=Accuracy(), label_mapping={"negative": 0, "positive": 1}
+    )
+    done = hfcompress("evaluate", "--model", exported.float, "--dataset", csv, "--json")
+    assert done.json["results"][0]["quality"]["metrics"]["accuracy"] == pytest.approx(found["accuracy"])
 
 
 def test_labels_that_differ_and_untrained_heads_are_all_named(teacher_dir, csv, tmp_path):

@@ -107,7 +107,7 @@ def test_the_unexpected_is_told_in_a_sentence_and_raised_for_debugging(monkeypat
     def fail(*_):
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr("hfcompress.pipeline.provenance.versions", fail)
+    monkeypatch.setattr("hfcompress.environment.versions", fail)
     said = one_sentence(hfcompress("env"))
     assert "(ZeroDivisionError: division). Set HFCOMPRESS_DEBUG=1 for the traceback" in said
     monkeypatch.setenv("HFCOMPRESS_DEBUG", "1")

@@ -89,7 +89,7 @@ def test_zero_is_a_value(teacher_dir, csv, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hfcompress.pipeline.runner.prepare", prepare)
+        patch.setattr("hfcompress.pipeline.job.prepare", prepare)
         assert hfcompress("distill", *words, "--alpha", "0").code == 130
     assert seen["alpha"] == 0.0
 

@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from hfcompress.pipeline.recipe import read_recipe
-from hfcompress.pipeline.runner import prepare
+from hfcompress.pipeline.job import prepare
 from hfcompress.training.callbacks import InterruptCallback
 from tests.cli.support import hfcompress
 
@@ -137,7 +137,7 @@ def test_a_run_that_fails_after_training_does_not_train_again(place, uninterrupt
 
 def test_other_options_of_the_second_step_reuse_the_first(place, uninterrupted, begun, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("hfcompress.pipeline.runner.compare", fail)
+        patch.setattr("hfcompress.pipeline.runner.finish", fail)
         assert hfcompress(*words(place, "changed")).code == 1
     done = hfcompress(*words(place, "changed", "steps.1.distill.alpha=0.2"))
     assert done.code == 0

@@ -1,0 +1,76 @@
+"""A model layer by layer: heads, FFN neurons, ranks and bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hfcompress.errors import ModelError
+from hfcompress.modeling.families import component_of, layers_prefix, stacks_of
+from hfcompress.modeling.layer_patterns import layer_groups
+from hfcompress.modeling.projections import attention_heads
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    from hfcompress.measure.onnx_size import OnnxWeight
+    from hfcompress.modeling.blocks import Blocks
+
+_PARTS = ("attention", "ffn")
+
+
+def layer_structure(model: PreTrainedModel, weights: Sequence[OnnxWeight] | None = None) -> list[dict[str, Any]] | None:
+    """Describe each layer of a model.
+
+    Args:
+        model: Its modules; they need no weights.
+        weights: Those of its ONNX file, which say the bits; without them all are of 32.
+
+    Returns:
+        One entry a layer, those of an encoder before those of a decoder: `layer` (counted on), `heads`, `neurons` (of
+        the FFN), `rank` (None for full rank) and `bits` of `attention` and `ffn`. None for an architecture without
+        attention, or without a row in the block table.
+    """
+    try:
+        heads, prefix, stacks = attention_heads(model.config), layers_prefix(model), stacks_of(model)
+    except ModelError:
+        return None
+    base = prefix.removesuffix(stacks[0][0].layers)
+    found: list[dict[str, Any]] = []
+    for blocks, layers in stacks:
+        groups = layer_groups(model.config) if blocks.shared else list(range(len(layers)))
+        for group in groups:
+            place = f"{base}{blocks.layers}.{group}."
+            own = [weight for weight in weights or () if weight.is_matrix and weight.module.startswith(place)]
+            bits = {part: _bits_of(own, part, model.config.model_type, prefix) for part in _PARTS} if weights else None
+            found.append(
+                {
+                    "layer": len(found),
+                    "heads": heads,
+                    "neurons": _neurons(layers[group], blocks),
+                    "rank": None,
+                    "bits": bits or dict.fromkeys(_PARTS, 32),
+                }
+            )
+    return found
+
+
+def _neurons(layer: nn.Module, blocks: Blocks) -> int | None:
+    """Return the width between a layer's FFN weights: what the last of them takes."""
+    modules = dict(layer.named_modules())
+    last: Any = next((modules[name] for name in reversed(blocks.ffn) if name in modules), None)
+    if last is None:
+        return None
+    width = getattr(last, "in_features", None) or getattr(last, "in_channels", None)
+    return int(width or last.weight.shape[0])  # GPT-2's Conv1D holds its weight as (in, out)
+
+
+def _bits_of(weights: Iterable[OnnxWeight], part: str, model_type: str, prefix: str) -> float | int | None:
+    """Return the bits of a number in one part of a layer, on average; None where nothing is known of it."""
+    own = [w for w in weights if component_of(f"{w.module}.weight", model_type, prefix) == part]
+    elements = sum(weight.elements for weight in own)
+    if not elements:
+        return None
+    mean = sum(weight.bits * weight.elements for weight in own) / elements
+    return int(mean) if mean == int(mean) else round(mean, 1)
