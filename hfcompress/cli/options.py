@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, get_type_hints
+
+from annotated_types import MinLen
 
 from hfcompress.cli.output import Output
 from hfcompress.config import gather, option, parse
@@ -32,6 +34,17 @@ class OutputOptions:
         """
         if self.output_dir.name in ("", ".."):
             raise RequestError(Fault("output_dir", f"takes a folder with a name, got '{self.output_dir}'."))
+
+
+@dataclass
+class ShipOptions:
+    """What else is made of the result."""
+
+    export: Literal["onnx"] | None = option(None, help="`onnx`: write ONNX files, too, as `hfcompress export` does")
+    push_to_hub: Annotated[str, MinLen(1)] | None = option(
+        None, help="push the finished folder to this repository of the Hub (me/model), private unless --public"
+    )
+    public: bool = option(False, help="make the repository public, if it is new")
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hfcompress.cli.options import OutputOptions
+from hfcompress.cli.options import OutputOptions, ShipOptions
 from hfcompress.cli.output import Output
 from hfcompress.cli.tables import LATENCY_NOTE, plan_table, results_table
-from hfcompress.errors import InterruptedByUserError
+from hfcompress.errors import HfcompressError, InterruptedByUserError
+from hfcompress.processes import is_main_process
 
 if TYPE_CHECKING:
     from hfcompress.pipeline.recipe import Recipe
 
 
-def run_recipe(recipe: Recipe, options: OutputOptions, output: Output, reuse: bool = False) -> None:
+def run_recipe(
+    recipe: Recipe, options: OutputOptions, output: Output, reuse: bool = False, ship: ShipOptions | None = None
+) -> None:
     """Run a recipe (or say what it would do) and print the result.
 
     Args:
@@ -22,14 +25,23 @@ def run_recipe(recipe: Recipe, options: OutputOptions, output: Output, reuse: bo
         options: Where the result goes.
         output: Where words go.
         reuse: Show an output folder that this very recipe made before, instead of refusing it.
+        ship: What else is made of the result.
     """
+    from hfcompress.export.config import ExportConfig
+    from hfcompress.hub.access import check_push
+    from hfcompress.pipeline.job import finished, prepare
     from hfcompress.pipeline.plan import plan_steps
     from hfcompress.pipeline.provenance import refuse_output
-    from hfcompress.pipeline.runner import finished, prepare, run
+    from hfcompress.pipeline.runner import run
 
+    ship = ship or ShipOptions()
+    if ship.export and recipe.export is None:
+        recipe.export = ExportConfig()
     if not reuse and not options.dry_run:
         refuse_output(options.output_dir, options.overwrite)
     job = prepare(recipe)
+    if ship.push_to_hub and not options.dry_run:
+        check_push(ship.push_to_hub, public=ship.public, say=output.say)  # now, not after hours of training
     if options.dry_run:
         plans = plan_steps(job.config, job.steps, job.task, job.data)
         record = {"training_rows": len(job.data.train), "validation_rows": len(job.data.validation)}
@@ -46,11 +58,27 @@ def run_recipe(recipe: Recipe, options: OutputOptions, output: Output, reuse: bo
     except InterruptedByUserError as error:
         raise InterruptedByUserError(f"{error} Run the same command again to go on from there.") from None
     if record:
-        show(record, options.output_dir, output)
+        pushed = _push(options.output_dir, ship, output) if ship.push_to_hub else None
+        show(record, options.output_dir, output, pushed)
 
 
-def show(record: dict[str, Any], output_dir: Path, output: Output) -> None:
-    """Print a finished run: the table, where the model lies, and how to use it."""
+def _push(folder: Path, ship: ShipOptions, output: Output) -> dict[str, Any] | None:
+    from hfcompress.hub.push import push
+
+    if not is_main_process():
+        return None
+    try:
+        return push(folder, str(ship.push_to_hub), public=ship.public, say=output.say).to_dict()
+    except HfcompressError as error:
+        output.say(
+            f"The model is in {folder}; it was not pushed. Once the fault is mended: "
+            f"hfcompress push {folder} --repo-id {ship.push_to_hub}{' --public' if ship.public else ''}"
+        )
+        raise error
+
+
+def show(record: dict[str, Any], output_dir: Path, output: Output, pushed: dict[str, Any] | None = None) -> None:
+    """Print a finished run: the table, where the model lies, how to use it, and where it was pushed."""
     from hfcompress.tasks import find_task
 
     task = find_task(record["task"])
@@ -60,4 +88,8 @@ def show(record: dict[str, Any], output_dir: Path, output: Output) -> None:
     other = f"""from transformers import {task.auto_model}
     model = {task.auto_model}.from_pretrained("{output_dir}")"""
     usage = f"The model is in {output_dir}. Use it:\n\n    {use if task.sample else other}\n"
-    output.result(record | {"output_dir": str(output_dir)}, results_table(record["results"]), LATENCY_NOTE, "", usage)
+    made = [name for name in ("README.md", "report.html", "onnx") if (output_dir / name).exists()]
+    usage += f"\nBeside it: {', '.join(made)}.\n" if made else ""
+    usage += f"\nPushed to {pushed['url']}\n" if pushed else ""
+    values = record | {"output_dir": str(output_dir)} | ({"pushed": pushed} if pushed else {})
+    output.result(values, results_table(record["results"]), LATENCY_NOTE, "", usage)

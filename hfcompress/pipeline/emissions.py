@@ -9,14 +9,17 @@ from typing import Any
 
 
 @contextmanager
-def measure_emissions() -> Iterator[dict[str, Any]]:
+def measure_emissions(wanted: bool = True) -> Iterator[dict[str, Any]]:
     """Measure what runs inside; the dictionary is filled at the end, with `kg_co2eq`, `kwh`, `country` and `tool`.
 
     It stays empty without codecarbon, and without a country: that one would have to be asked of a service on the
     internet, which nobody allowed. `CODECARBON_COUNTRY_ISO_CODE=DEU`, or codecarbon's own config file, says it.
+
+    Args:
+        wanted: Whether to measure at all: the whole machine is, so one of several processes is enough.
     """
     found: dict[str, Any] = {}
-    tracker = _tracker()
+    tracker = _tracker() if wanted else None
     if tracker is None:
         yield found
         return

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 from collections.abc import Collection, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from hfcompress._version import __version__
 from hfcompress.errors import Fault, OutputExistsError
 from hfcompress.folders import refuse_existing
 from hfcompress.modeling.shapes import is_shape
 from hfcompress.sources import is_local, resolve, sha256
-
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "safetensors", "numpy")
 
 FILE_NAME = "compression.json"
 
@@ -60,39 +54,6 @@ def without_paths(settings: Mapping[str, Any], earlier: Collection[str] = ()) ->
         return Path(value).name if Path(value).is_absolute() else value
 
     return {name: shown(name, value) for name, value in settings.items()}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of hfcompress, Python and what the result depends on."""
-    found = {"hfcompress": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def hardware() -> dict[str, Any]:
-    """Describe the machine: processor, cores, accelerator. No host or user name."""
-    import torch
-
-    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "accelerator": accelerator,
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def fingerprint(*parts: Any) -> str:

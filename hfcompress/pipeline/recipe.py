@@ -17,6 +17,7 @@ from hfcompress.config import gather, json_schema, option, parse
 from hfcompress.context import Seed
 from hfcompress.data import DataConfig
 from hfcompress.errors import Fault, RequestError, closest, unknown
+from hfcompress.export.config import ExportConfig
 from hfcompress.tasks import find_task
 
 _PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
@@ -37,6 +38,7 @@ class Recipe:
     )
     task: str | None = option(None, help="the task (default: what the model's architecture says)")
     seed: Seed = option(42, help="seed of everything random")
+    export: ExportConfig | None = option(None, help="ONNX files of the last step's model; `{}` for the defaults")
     description: str = option("", help="one sentence on what the recipe is for")
     checksums: dict[str, str] = option({}, help="SHA-256 that files must have, by source")
     keep_steps: bool = option(False, help="keep the earlier steps' models in the output folder, under steps/")

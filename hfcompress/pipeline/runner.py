@@ -7,99 +7,36 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from hfcompress.config import gather
+from hfcompress import environment
 from hfcompress.context import Context
-from hfcompress.data import TaskData, load_data
 from hfcompress.errors import InterruptedByUserError, RequestError
+from hfcompress.export.run import export_onnx
 from hfcompress.folders import move_into_place, require_space, work_folder
 from hfcompress.labels import label_settings
 from hfcompress.measure.quality import predict, score
-from hfcompress.modeling.load import load_config, load_model, load_processor
+from hfcompress.modeling.load import load_model, load_processor
 from hfcompress.pipeline import provenance
-from hfcompress.pipeline.measured import compare
+from hfcompress.pipeline.emissions import measure_emissions, total
+from hfcompress.pipeline.finishing import finish, onnx_models
+from hfcompress.pipeline.job import Job
 from hfcompress.pipeline.plan import plan_steps
-from hfcompress.pipeline.recipe import ORIGINAL, Recipe, Step, read_steps
+from hfcompress.pipeline.recipe import ORIGINAL, Step
+from hfcompress.pipeline.record import data_record, recipe_record, source_of
 from hfcompress.processes import is_main_process
-from hfcompress.sources import check_hashes
-from hfcompress.tasks import Task, find_task, task_of_config, trained_labels
-from hfcompress.training.run import build_arguments
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 _ANSWERS = "validation_answers.npy"
 
 _DONE = "step.json"
 """Written last into a step's folder: its presence says that the step is complete."""
-
-
-@dataclass
-class Job:
-    """A recipe with everything it names looked up and checked.
-
-    Args:
-        recipe: What was asked for.
-        steps: Its steps.
-        task: The task.
-        config: The starting model's config, with the data's labels.
-        trained: Whether the starting model's head was trained for the task.
-        data: The checked rows.
-        source: What the starting model is, for the record.
-        settings: The steps' options, for the record.
-    """
-
-    recipe: Recipe
-    steps: list[Step]
-    task: Task
-    config: PretrainedConfig
-    trained: bool
-    data: TaskData
-    source: dict[str, Any]
-    settings: list[dict[str, Any]]
-
-    def fingerprint(self, count: int) -> str:
-        """Return what identifies the result of the first `count` steps."""
-        chosen = zip(self.steps[:count], self.settings[:count], strict=True)
-        steps = [(step.method.name, settings, step.name) for step, settings in chosen]
-        parts = (self.source, self.data.fingerprint, self.data.max_length, self.recipe.seed, self.task.name, steps)
-        return provenance.fingerprint(provenance.versions(), *parts)
-
-
-def prepare(recipe: Recipe) -> Job:
-    """Look up and check everything that a recipe names, before anything long starts.
-
-    Raises:
-        RequestError: Something is wrong with recipe, model or data.
-        NetworkError: Something would have to come from the Hub, which cannot be reached.
-    """
-    check_hashes(recipe.checksums)
-    steps = read_steps(recipe)
-    gather(*(partial(build_arguments, step.config.training) for step in steps if hasattr(step.config, "training")))
-    config = load_config(recipe.model)
-    task = find_task(recipe.task) if recipe.task else task_of_config(config, recipe.model)
-    labels = trained_labels(config, task)
-    if hasattr(steps[0].config, "check_start"):
-        steps[0].config.check_start(trained=labels is not None)
-    data = load_data(recipe.data, recipe.seed, task, labels, config.problem_type if labels else None)
-    task.references(data.validation)  # so that rows that nothing can be scored on are refused now, not after training
-    if task.names_labels:
-        if labels is None or len(labels) != len(data.label_names):
-            config.num_labels = len(data.label_names)
-        config.id2label = dict(enumerate(data.label_names))
-        config.label2id = {name: index for index, name in config.id2label.items()}
-        config.problem_type = data.problem_type
-    names = [step.name for step in steps]
-    settings = [provenance.without_paths(step.settings(), names) for step in steps]
-    source = provenance.source_record(recipe.model)
-    return Job(recipe, steps, task, config, labels is not None, data, source, settings)
 
 
 def run(
@@ -137,20 +74,16 @@ def run(
     _wait_for_everyone()  # so that none finds the output folder there already
     if not is_main_process():
         return {}
-    say("measuring quality, size and latency")
+    final = _assemble(job, work, folders)
+    record = _record(job, final, folders, say, progress)
     known = {name: np.load(folder / _ANSWERS, allow_pickle=False) for name, folder in folders.items()}
     original: dict[str, Path | str] = {ORIGINAL: job.recipe.model} if job.trained else {}
-    rows = compare({**original, **folders}, job.task, job.data, job.recipe.seed, known_answers=known, progress=progress)
-    return _finish(job, output_dir, work, folders, rows)
-
-
-def finished(job: Job, output_dir: Path) -> dict[str, Any] | None:
-    """Return the record of an output folder that this very recipe made, or None."""
-    path = output_dir / provenance.FILE_NAME
-    if not path.is_file():
-        return None
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return record if record.get("fingerprint") == job.fingerprint(len(job.steps)) else None
+    last = job.steps[-1].name
+    models = {**original, **folders, **onnx_models(final, last)}
+    finish(final, record, models, job.task, job.data, known, progress, say, output_dir.name)
+    move_into_place(final, output_dir)
+    shutil.rmtree(work, ignore_errors=True)
+    return record
 
 
 def _run_steps(job: Job, work: Path, output_dir: Path, progress: bool, say: Callable[[str], None]) -> dict[str, Path]:
@@ -190,7 +123,8 @@ def _run_step(job: Job, index: int, work: Path, folders: dict[str, Path], progre
         model = load_model(str(before), job.task) if before else _starting_model(job)
         processor = load_processor(str(before) if before else job.recipe.model, job.task)
         context = Context(job.task, job.data, processor, job.recipe.seed, scratch, folders, progress)
-        model = step.method.target(model, step.config, context)
+        with measure_emissions(is_main_process()) as emissions:
+            model = step.method.target(model, step.config, context)
     except RequestError:
         _clear(scratch)
         raise
@@ -200,7 +134,8 @@ def _run_step(job: Job, index: int, work: Path, folders: dict[str, Path], progre
     made = folder.with_name(folder.name + ".new")
     if is_main_process():
         shutil.rmtree(made, ignore_errors=True)
-        _record_step(job, step, model, context, made, before, seconds)
+        spent = {"seconds": round(seconds, 1), **({"emissions": emissions} if emissions else {})}
+        _record_step(job, step, model, context, made, before, spent)
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
         shutil.rmtree(scratch)
@@ -216,7 +151,13 @@ def _clear(scratch: Path) -> None:
 
 
 def _record_step(
-    job: Job, step: Step, model: PreTrainedModel, context: Context, made: Path, before: Path | None, seconds: float
+    job: Job,
+    step: Step,
+    model: PreTrainedModel,
+    context: Context,
+    made: Path,
+    before: Path | None,
+    spent: dict[str, Any],
 ) -> None:
     """Save a step's model with its tokenizer, its validation logits, and the record that makes it complete."""
     model.save_pretrained(made)
@@ -229,7 +170,7 @@ def _record_step(
         "name": step.name,
         "method": step.method.name,
         "config": job.settings[job.steps.index(step)],
-        "seconds": round(seconds, 1),
+        **spent,
         "before": _read(before)["after"] if before else None,
         "after": quality.to_dict(),
     }
@@ -252,10 +193,8 @@ def _read(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _finish(
-    job: Job, output_dir: Path, work: Path, folders: dict[str, Path], rows: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Put the last step's model and the record together, and move them into place."""
+def _assemble(job: Job, work: Path, folders: dict[str, Path]) -> Path:
+    """Put the last step's model where the output folder is prepared, and earlier ones beside it if they are kept."""
     final = work / "final"
     shutil.rmtree(final, ignore_errors=True)
     last, own = folders[job.steps[-1].name], shutil.ignore_patterns(_DONE, _ANSWERS)
@@ -264,32 +203,33 @@ def _finish(
     if job.recipe.keep_steps:
         for folder in folders.values():
             shutil.copytree(folder, final / "steps" / folder.name, copy_function=shutil.copyfile)
+    return final
+
+
+def _record(
+    job: Job, final: Path, folders: dict[str, Path], say: Callable[[str], None], progress: bool
+) -> dict[str, Any]:
+    """Return what `compression.json` is to hold, but for the results; exports the model if the recipe says so."""
+    steps = [_read(folder) for folder in folders.values()]
+    processor = load_processor(str(final), job.task)
     record = {
-        "fingerprint": job.fingerprint(len(job.steps)),
+        "fingerprint": job.output_fingerprint(),
         "description": job.recipe.description,
         "task": job.task.name,
-        "source": job.source,
-        "data": _data_record(job),
+        "source": source_of(job),
+        "recipe": recipe_record(job),
+        "data": data_record(job.data, job.recipe.data.dataset, job.task, processor),
         "seed": job.recipe.seed,
-        "steps": [_read(folder) for folder in folders.values()],
-        "results": rows,
-        "versions": provenance.versions(),
-        "hardware": provenance.hardware(),
+        "steps": steps,
+        "versions": environment.versions(),
+        "hardware": environment.hardware(),
     }
-    provenance.write_json(final / provenance.FILE_NAME, record)
-    move_into_place(final, output_dir)
-    shutil.rmtree(work, ignore_errors=True)
+    emissions = total([step.get("emissions", {}) for step in steps])
+    if emissions:
+        record["emissions"] = emissions
+    if job.recipe.export is not None:
+        say("exporting to ONNX")
+        model = load_model(str(final), job.task)
+        options = (job.recipe.export, job.data, job.recipe.seed, say, progress)
+        record["export"] = export_onnx(model, processor, job.task, final, *options)
     return record
-
-
-def _data_record(job: Job) -> dict[str, Any]:
-    dataset = job.recipe.data.dataset
-    unlabeled = job.data.unlabeled
-    return {
-        "dataset": Path(dataset).name if Path(dataset).exists() else dataset,
-        "fingerprint": job.data.fingerprint,
-        "training_rows": len(job.data.train),
-        "unlabeled_rows": len(unlabeled) if unlabeled is not None else 0,
-        "validation_rows": len(job.data.validation),
-        "labels": list(job.data.label_names),
-    }

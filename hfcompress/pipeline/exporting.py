@@ -1,0 +1,208 @@
+"""A checkpoint and its ONNX files in one output folder, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfcompress import environment
+from hfcompress.data import DataConfig, TaskData, load_validation
+from hfcompress.errors import Fault, InterruptedByUserError, ModelError, OutputExistsError, RequestError
+from hfcompress.export.backends.base import find_backend
+from hfcompress.export.config import ExportConfig
+from hfcompress.export.int8 import SUFFIX
+from hfcompress.export.layout import graph_names, with_suffix
+from hfcompress.export.run import export_onnx
+from hfcompress.folders import move_into_place, require_space
+from hfcompress.measure.size import measure_size
+from hfcompress.modeling.load import load_config, load_model, load_processor
+from hfcompress.modeling.onnx_model import ONNX_FOLDER
+from hfcompress.pipeline import provenance
+from hfcompress.pipeline.finishing import finish, onnx_models
+from hfcompress.pipeline.record import data_record
+from hfcompress.sources import is_local, resolve
+from hfcompress.tasks import Task, find_task, task_of_config, trained_labels
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+_CHECKPOINT = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
+
+
+@dataclass
+class ExportJob:
+    """An export with everything it names looked up and checked.
+
+    Args:
+        model: What the user typed.
+        task: What the model is for.
+        config: Its config.
+        settings: How it is exported.
+        data: Checked rows, when data was named.
+        dataset: What the user called them.
+        backend: Name of the backend that traces.
+        seed: Decides everything random.
+    """
+
+    model: str
+    task: Task
+    config: PretrainedConfig
+    settings: ExportConfig
+    data: TaskData | None
+    dataset: str
+    backend: str
+    seed: int
+
+    @property
+    def files(self) -> list[str]:
+        """The ONNX files, as they lie in the output folder."""
+        graphs = graph_names(self.task, self.config)
+        eight = [with_suffix(name, SUFFIX) for name in graphs] if self.settings.quantize == "int8" else []
+        return [f"{ONNX_FOLDER}/{name}" for name in (*graphs, *eight)]
+
+    @property
+    def disk_bytes(self) -> int:
+        """What the export writes at most: the checkpoint, graphs traced and fused, and both in 8 bits."""
+        fused = 2 if self.settings.fusion != "off" else 1
+        eight = 0.5 * fused if self.settings.quantize == "int8" else 0.0
+        return int((1 + fused + eight) * 4 * measure_size(self.config, self.task).parameters)
+
+
+def prepare(
+    model: str, settings: ExportConfig, task: str | None = None, data: DataConfig | None = None, seed: int = 42
+) -> ExportJob:
+    """Look up and check everything that an export names, before anything long starts.
+
+    Args:
+        model: Hub id, folder or short name.
+        settings: How it is exported.
+        task: What the model is for; None for what its architecture says.
+        data: Rows to measure quality on; `max_drop` needs them.
+        seed: Decides which rows a fraction holds out.
+
+    Raises:
+        RequestError: Something is wrong with model, data or settings, or no backend is installed.
+        NetworkError: Something would have to come from the Hub, which cannot be reached.
+    """
+    config = load_config(model)
+    chosen = find_task(task) if task else task_of_config(config, model)
+    labels = trained_labels(config, chosen)
+    if labels is None:
+        fix = "Train it first (`hfcompress distill`), or name the task of the head that it has with --task."
+        raise ModelError(Fault(model, f"has no trained head for {chosen.name}: there is nothing to export.", fix))
+    if settings.max_drop is not None and data is None:
+        raise RequestError(Fault("max_drop", "is measured on data.", "Name some with --dataset."))
+    backend = find_backend(settings.backend).name
+    rows = load_validation(data, labels, seed, chosen, config.problem_type) if data else None
+    return ExportJob(model, chosen, config, settings, rows, data.dataset if data else "", backend, seed)
+
+
+def export_folder(
+    job: ExportJob,
+    output_dir: Path,
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Write a checkpoint, its ONNX files, record, measurements, report and card into a folder.
+
+    The checkpoint's files are copied as they are. A record that lies beside the model is kept and extended.
+
+    Args:
+        job: What `prepare` returned.
+        output_dir: Where the result goes. It may be the model's own folder, if hfcompress made that: the old one
+            survives until the new one is complete.
+        overwrite: Replace an existing folder once the new one is complete.
+        progress: Show progress bars on stderr.
+        say: Told in one line what happens.
+
+    Returns:
+        What `compression.json` holds.
+
+    Raises:
+        HfcompressError: The export failed; nothing was written.
+    """
+    refuse_place(job.model, output_dir, overwrite)
+    require_space(output_dir.parent, job.disk_bytes)
+    parent = output_dir.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.export-", dir=parent))
+    try:
+        final = work / "final"
+        final.mkdir()
+        record = _fill(job, final, output_dir.name, progress, say)
+        move_into_place(final, output_dir)
+        return record
+    except KeyboardInterrupt:
+        raise InterruptedByUserError("Stopped; nothing was written.") from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def refuse_place(model: str, output_dir: Path, overwrite: bool) -> None:
+    """Make sure that the result may be put there, and that the model does not go with what is replaced.
+
+    Raises:
+        OutputExistsError: It exists and is not to be replaced, or the model lies inside it.
+    """
+    source = Path(resolve(model)).absolute()
+    if output_dir.absolute() in source.parents and source.exists():
+        problem = f"holds the model that is exported ({source.name}), which would go with it."
+        raise OutputExistsError(Fault(str(output_dir), problem, "Choose another --output-dir."))
+    provenance.refuse_output(output_dir, overwrite)
+
+
+def _fill(job: ExportJob, final: Path, name: str, progress: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Put everything into an empty folder, under the name that it is going to have; return the record."""
+    say(f"exporting {Path(job.model).name} with the {job.backend} backend")
+    processor = load_processor(job.model, job.task)
+    export = export_onnx(
+        load_model(job.model, job.task), processor, job.task, final, job.settings, job.data, job.seed, say, progress
+    )
+    _copy_checkpoint(job.model, final)
+    processor.save_pretrained(final)
+    record = _record(job, processor) | {"export": export}
+    models: dict[str, Path | str] = {"model": final, **onnx_models(final, "model")}
+    return finish(final, record, models, job.task, job.data, progress=progress, say=say, name=name)
+
+
+def _copy_checkpoint(model: str, final: Path) -> None:
+    """Copy a checkpoint's config and weights, byte for byte."""
+    folder = _checkpoint_folder(model)
+    for pattern in _CHECKPOINT:
+        for file in folder.glob(pattern):
+            shutil.copyfile(file, final / file.name)
+
+
+def _checkpoint_folder(model: str) -> Path:
+    """Return the folder in which a model's files lie, after it was loaded: its own, or one in the Hub's cache."""
+    place = resolve(model)
+    if is_local(place):
+        return Path(place)
+    from huggingface_hub import try_to_load_from_cache
+
+    return Path(str(try_to_load_from_cache(place, "config.json"))).parent
+
+
+def _record(job: ExportJob, processor: Any) -> dict[str, Any]:
+    """Return what is known of the model: the record beside it, or a new one."""
+    beside = Path(resolve(job.model)) / provenance.FILE_NAME
+    known: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    record = {
+        "description": "",
+        "task": job.task.name,
+        "source": provenance.source_record(job.model),
+        "seed": job.seed,
+        "steps": [],
+        "versions": environment.versions(),
+        "hardware": environment.hardware(),
+        **known,
+    }
+    if job.data is not None and "data" not in known:
+        record["data"] = data_record(job.data, job.dataset, job.task, processor)
+    return record
