@@ -4,9 +4,11 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV5 ?= .venv-transformers5
 TORCH = torch==2.13.0
+# A file's tests share what they set up, so a file stays with one process.
+PARALLEL = -n 2 --dist loadfile
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: docs quickstart test test-integration test-transformers5 lint format bench clean help
+.PHONY: bench-export docs quickstart test test-integration test-transformers5 lint format bench clean help
 
 help:
 	@echo "make quickstart          the main job on a real model and real sentences (about ten minutes on two cores)"
@@ -15,19 +17,20 @@ help:
 	@echo "make test-integration    tests on the real model"
 	@echo "make lint                ruff and mypy"
 	@echo "make docs                the documentation, to build/docs/html; stops at any warning or broken link"
-	@echo "make bench               benchmarks, results to benchmarks/results"
+	@echo "make bench               training steps against each other, results to benchmarks/results"
+	@echo "make bench-export        exported files against Optimum's"
 
 quickstart: $(VENV)/.quickstart
 	HF_HUB_OFFLINE=1 $(VENV)/bin/hfcompress quickstart $(ARGS)
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 test-integration: $(VENV)/.dev $(VENV)/.quickstart
 	$(VENV)/bin/python -m pytest -m integration $(ARGS)
 
 test-transformers5: $(VENV5)/.dev
-	$(VENV5)/bin/python -m pytest $(ARGS)
+	$(VENV5)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
@@ -40,6 +43,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.quickstart $(VENV)/.benchmarks
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python benchmarks/distillation.py --rounds 40 $(ARGS)
+
+bench-export: $(VENV)/.quickstart $(VENV)/.benchmarks $(VENV5)/.dev
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python benchmarks/export.py --transformers5 $(VENV5)/bin/python $(ARGS)
 
 docs: $(VENV)/.dev
 	HF_HUB_OFFLINE=1 $(VENV)/bin/python docs/make_site.py $(ARGS)

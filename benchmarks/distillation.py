@@ -28,8 +28,8 @@ from models import MINILM, mpnet_base
 
 from hfcompress import cut
 from hfcompress.data import DataConfig, encode, load_data
-from hfcompress.modeling.load import load_model, load_tokenizer
 from hfcompress.environment import hardware, versions
+from hfcompress.modeling.load import load_model, load_tokenizer
 from hfcompress.training.sampler import LengthGroupedSampler
 
 DATA = {

@@ -210,8 +210,8 @@ TITLES = {"minilm": "MiniLM-L6 (22.7 M parameters)", "mpnet": "MPNet-base (109 M
 def _rows(found, bare_cost):
     preset = found["rows"].get("Optimum: int8, avx2 preset", {}).get("latency", {})
     lines = [
-        "| file | MB | accuracy % (95 %) | agrees with PyTorch | ms, 1 × 128 | ms, 1 × 32 | ms, 32 × 128 | × Optimum's int8 | "
-        "seconds to export | memory beyond the bare process, × the weights |",
+        "| file | MB | accuracy % (95 %) | agrees with PyTorch | ms, 1 × 128 | ms, 1 × 32 | ms, 32 × 128 "
+        "| × Optimum's int8 | seconds to export | memory beyond the bare process, × the weights |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in found["rows"].items():

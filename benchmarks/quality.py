@@ -24,11 +24,11 @@ from hfcompress.context import Context
 from hfcompress.data import DataConfig, load_data
 from hfcompress.distillation.augmentation import AugmentConfig, augment
 from hfcompress.distillation.distill import DistillConfig, distill
+from hfcompress.environment import hardware, versions
 from hfcompress.measure.quality import predict, score
 from hfcompress.modeling.load import load_model, load_processor
-from hfcompress.environment import hardware, versions
-from hfcompress.pipeline.recipe import build_recipe
 from hfcompress.pipeline.job import finished, prepare
+from hfcompress.pipeline.recipe import build_recipe
 from hfcompress.pipeline.runner import run
 from hfcompress.tasks import find_task
 from hfcompress.training.finetune import FinetuneConfig, finetune

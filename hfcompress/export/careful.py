@@ -62,20 +62,23 @@ class Careful:
             raise RequestError(Fault("max_drop", "is measured on data, and there is none."))
         data, exact = self.data, variant.files[0]
         nodes = [name for file in variant.files for name in quantizable(file, self.embeddings)]
-        calibration = data.train.select(range(min(_CALIBRATION, len(data.train))))
         one, other = self._halves(data.validation)
+        rows = one if data.train is data.validation else data.train  # never the rows that confirm
+        calibration = rows.select(range(min(_CALIBRATION, len(rows))))
 
         def make(keep_float: Collection[str]) -> Path:
             return self._quantized(variant, keep_float).variant.files[0]
 
-        say(f"asking how much each of {len(nodes)} nodes suffers in 8 bits")
-        ranked = rank_nodes(
-            {name: [name] for name in nodes},
-            make,
-            lambda file: [self._answers(file, calibration)],
-            [self._answers(exact, calibration)],
-        )
-        say("looking for the fewest that have to stay in float")
+        def ranked() -> list[str]:
+            say(f"asking how much each of {len(nodes)} nodes suffers in 8 bits")
+            return rank_nodes(
+                {name: [name] for name in nodes},
+                make,
+                lambda file: [self._answers(file, calibration)],
+                [self._answers(exact, calibration)],
+            )
+
+        say("looking for the fewest nodes that have to stay in float")
         found = fewest_float_nodes(
             ranked,
             lambda kept: self._quality(make(kept), one),

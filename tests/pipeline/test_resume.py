@@ -11,8 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from hfcompress.pipeline.recipe import read_recipe
 from hfcompress.pipeline.job import prepare
+from hfcompress.pipeline.recipe import read_recipe
 from hfcompress.training.callbacks import InterruptCallback
 from tests.cli.support import hfcompress
 
