@@ -24,13 +24,13 @@ quickstart: $(VENV)/.quickstart
 	HF_HUB_OFFLINE=1 $(VENV)/bin/hfcompress quickstart $(ARGS)
 
 test: $(VENV)/.dev
-	$(VENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 test-integration: $(VENV)/.dev $(VENV)/.quickstart
 	$(VENV)/bin/python -m pytest -m integration $(ARGS)
 
 test-transformers5: $(VENV5)/.dev
-	$(VENV5)/bin/python -m pytest $(PARALLEL) $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV5)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -53,10 +53,10 @@ def export():
 
     threads = record["settings"]["threads"]
     text = (
-        "`make bench-export`: our files against those of Optimum's command line, made from the same fine-tuned checkpoints "
+        "`make bench-export`: our files against those of Optimum's command line, made from the same checkpoints "
         f"and timed in turns in one run, threads: {threads}; 1,000 Rotten Tomatoes sentences are held out. Seconds and "
-        "memory are those of the exporting process with its children, the int8 file included in ours and in the rows of "
-        "the preset."
+        "memory are those of the exporting process with its children, the int8 file included in ours and in the rows "
+        "of the preset."
     )
     return f"{text}\n\n{benchmark.table(record)}"
 

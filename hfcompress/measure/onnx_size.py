@@ -165,7 +165,8 @@ class _Graph:
         parts = path.split(".")
         for count in range(len(parts), 0, -1):
             begin = ".".join(parts[:count])
-            for candidate in (begin, f"{self.stack}.{begin}", f"model.{self.stack}.{begin}"):
+            bare = begin.removeprefix("model.")  # a wrapper's name, where the model's own does not begin so
+            for candidate in (begin, bare, f"{self.stack}.{begin}", f"model.{self.stack}.{begin}"):
                 if candidate in self.modules:
                     return candidate
         return ""

@@ -119,6 +119,15 @@ def test_a_nodes_metadata_say_where_it_stands(tmp_path):
     assert (weight.module, weight.elements, weight.bits, weight.is_matrix) == (MODULES[1], 16, 32, True)
 
 
+def test_a_wrappers_name_before_a_weight_is_passed_over(tmp_path):
+    name = f"model.{MODULES[1]}.weight_int8"
+    onnx.save(
+        graph([("MatMul", "int8_7", ["x", name], "y", "", {})], **{name: np.zeros((4, 4), np.int8)}), tmp_path / "m"
+    )
+    (weight,) = read_weights(tmp_path / "m", MODULES)
+    assert (weight.module, weight.bits) == (MODULES[1], 8)
+
+
 def test_four_bits(tmp_path):
     packed, scales = np.zeros((8, 1, 16), np.uint8), np.ones((8, 1), np.float32)
     node = ("MatMulNBits", "/bert/pooler/dense/MatMul", ["x", "w", "s"], "y", "com.microsoft", {"bits": 4})

@@ -7,6 +7,7 @@ from typing import Any
 
 from hfcompress.hub.card.inputs import CardInputs, Row, bounds, entries, mapping, number
 from hfcompress.hub.card.text import listing, markdown, megabytes, parameters, percent, plain, points, table, times
+from hfcompress.measure.report.summary import NOTICEABLE
 
 _NOT_SHARES = ("perplexity", "loss", "mse", "rmse", "mae", "bleu", "sacrebleu")
 """Metrics that are no shares of something, and so not shown in percent."""
@@ -209,12 +210,12 @@ def _grown(row: Row, first: Row) -> list[str]:
     found = []
     for name, what in (("bytes", "larger on disk"), ("peak_memory_bytes", "larger in memory at its peak")):
         ours, theirs = row.number(name), first.number(name)
-        if ours and theirs and ours > theirs:
+        if ours and theirs and ours > NOTICEABLE * theirs:
             found.append(f"{row.label} is {what}: {megabytes(ours)} MB against {megabytes(theirs)} MB.")
     headline = mapping(row.values.get("latency"))
     for time in entries(row.values.get("latencies")) or [headline]:
         ratio, interval = number(time.get("ratio")), bounds(time.get("ratio_interval"))
-        if ratio is None or ratio <= 1:
+        if ratio is None or ratio <= NOTICEABLE:
             continue
         sure = "" if interval is None or interval[0] > 1 else ", though the quartiles of the ratio include 1"
         threads, batch, length = _setting(time)

@@ -10,7 +10,7 @@ from hfcompress.measure.report import text
 from hfcompress.measure.report.text import number, pair
 
 Model = Mapping[str, Any]
-_NOTICEABLE = 1.005  # less than half a percent more is not called larger
+NOTICEABLE = 1.005  # less than half a percent more is not called larger
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _amount_cell(model: Model, first: Model, amount: _Amount) -> Cell:
         return Cell()
     if model is first or not base:
         return Cell(amount.show(value))
-    return Cell(amount.show(value), text.times(value / base), amount.worse if value > _NOTICEABLE * base else "")
+    return Cell(amount.show(value), text.times(value / base), amount.worse if value > NOTICEABLE * base else "")
 
 
 def _ratio_cell(model: Model) -> Cell:
