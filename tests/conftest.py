@@ -63,4 +63,5 @@ def brisk(monkeypatch):
     for name in ("STANDARD", "HEADLINE"):
         monkeypatch.setattr(f"hfcompress.measure.bench.{name}", quick)
     monkeypatch.setattr("hfcompress.pipeline.measured.HEADLINE", quick)
+    monkeypatch.setattr("hfcompress.pipeline.finishing.SETTINGS", quick)
     monkeypatch.setattr("hfcompress.pipeline.finishing._report", lambda *_: None)

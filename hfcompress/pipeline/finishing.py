@@ -11,10 +11,14 @@ import numpy as np
 from hfcompress.data import TaskData
 from hfcompress.errors import RequestError
 from hfcompress.export.layout import DECODER, MODEL, with_suffix
-from hfcompress.measure.bench import bench
+from hfcompress.measure.bench import BenchSettings, bench
+from hfcompress.measure.latency import Effort
 from hfcompress.modeling.onnx_model import ONNX_FOLDER
 from hfcompress.pipeline import provenance
 from hfcompress.tasks import Task
+
+SETTINGS = BenchSettings(effort=Effort(rounds=40, seconds=4.0))
+"""As `hfcompress bench` measures, but less long: the user waits for the folder."""
 
 MEASUREMENTS = "measurements.json"
 """Beside `compression.json`: all that report and card show, with the time of every call."""
@@ -50,7 +54,7 @@ def finish(
     from hfcompress.hub.card import write_card
 
     say("measuring quality, size and latency" if data else "measuring size and latency")
-    measurements = bench(models, task, data, record.get("seed", 0), known_answers=known_answers, progress=progress)
+    measurements = bench(models, task, data, record.get("seed", 0), known_answers, SETTINGS, progress)
     measurements["dataset"] = record.get("data", {}).get("dataset")
     record["results"] = [_without_samples(row) for row in measurements["models"]]
     provenance.write_json(folder / provenance.FILE_NAME, record)

@@ -44,8 +44,9 @@ def data_record(data: TaskData, dataset: str, task: Task, processor: Any) -> dic
 
 
 def source_of(job: Job) -> dict[str, Any]:
-    """Return what the starting model is, with what its card hands down."""
-    return {**job.source, "card": source_card(job.recipe.model)}
+    """Return what the starting model is, with what its card hands down, if anything."""
+    card = source_card(job.recipe.model)
+    return {**job.source, "card": card} if card else dict(job.source)
 
 
 def recipe_record(job: Job) -> dict[str, Any]:

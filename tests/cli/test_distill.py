@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def test_the_folder_is_complete_and_nothing_is_left_beside_it(distilled):
 def test_its_files_can_be_read_by_whom_the_umask_allows(distilled):
     _, folder = distilled
     usual = folder / "compression.json"
-    assert {path.stat().st_mode for path in folder.iterdir()} == {usual.stat().st_mode}
+    assert {path.stat().st_mode for path in folder.rglob("*") if path.is_file()} == {usual.stat().st_mode}
 
 
 def test_plain_transformers_loads_it(distilled):
@@ -74,8 +75,13 @@ def test_record_of_source_data_seed_versions_and_hardware(record, teacher_dir, c
         "unlabeled_rows": 0,
         "validation_rows": 10,
         "labels": ["negative", "positive"],
+        "max_length": None,
+        "overlap": 0,
     }
-    assert record["data"] == rows | {"fingerprint": record["data"]["fingerprint"]}
+    statistics = record["data"]["statistics"]
+    assert record["data"] == rows | {"fingerprint": record["data"]["fingerprint"], "statistics": statistics}
+    assert statistics["training"]["labels"] == {"negative": 43, "positive": 43}
+    assert statistics["validation"]["rows"] == 10
     assert re.fullmatch("[0-9a-f]{64}", record["data"]["fingerprint"])
     assert record["seed"] == 42
     assert record["versions"]["torch"] == torch.__version__
@@ -100,13 +106,13 @@ def test_no_file_tells_of_the_machine(distilled, teacher_dir, csv):
     _, folder = distilled
     names = {socket.gethostname(), getpass.getuser()} - {"root", "user", "localhost"}
     secrets = [str(folder.parent), str(teacher_dir.parent), str(csv.parent), *(name for name in names if len(name) > 4)]
-    for path in folder.rglob("*"):
+    for path in filter(Path.is_file, folder.rglob("*")):
         assert [secret for secret in secrets if secret.encode() in path.read_bytes()] == [], path.name
     strings = re.findall(r'"(/[^"]*)"', (folder / "compression.json").read_text())
     assert strings == []
 
 
-def test_table_on_stdout_and_the_rest_on_stderr(teacher_dir, csv, tmp_path):
+def test_table_on_stdout_and_the_rest_on_stderr(teacher_dir, csv, tmp_path, brisk):
     done = hfcompress(*distill_words(teacher_dir, csv, tmp_path / "out"))
     assert done.code == 0
     assert len(re.findall(r"^ accuracy % \(95 %\)", done.out, re.MULTILINE)) == 1

@@ -148,7 +148,7 @@ def test_everything_that_is_missing_is_named():
         (["--num-train-epochs", "-1"], "--num-train-epochs: input should be greater than or equal to 0, got '-1'."),
         (["--per-device-train-batch-size", "0"], "--per-device-train-batch-size: input should be greater than 0"),
         (["--gradient-accumulation-steps", "0"], "--gradient-accumulation-steps: input should be greater than 0"),
-        (["--push-to-hub"], "--push-to-hub: there is no such flag."),
+        (["--push-to-hub"], "argument --push-to-hub: expected one argument."),
         (["--resume-from-checkpoint", "x"], "--resume-from-checkpoint: there is no such flag."),
         (["-t", "x"], "-t: is not expected here."),
     ],

@@ -36,7 +36,10 @@ def test_list_of_one_family(family):
 def test_list_of_an_unknown_family():
     done = hfcompress("list", "los")
     assert (done.code, done.out) == (2, "")
-    assert "there is no family 'los'. Did you mean 'loss'? Allowed: distillation, layer_map, loss, model, " in done.err
+    assert (
+        "there is no family 'los'. Did you mean 'loss'? Allowed: distillation, export_backend, layer_map, loss, model, "
+        in done.err
+    )
 
 
 def test_env_tells_versions_and_hardware_and_nothing_of_the_user():

@@ -37,7 +37,7 @@ QUICK = BenchSettings((1,), (16,), (1,), Effort(rounds=2, warm_up=1), memory=Fal
 
 @pytest.fixture
 def folder(teacher_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("hfcompress.measure.bench.STANDARD", QUICK)
+    monkeypatch.setattr("hfcompress.pipeline.finishing.SETTINGS", QUICK)
     for file in teacher_dir.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     return tmp_path

@@ -26,6 +26,9 @@ def save(folder, model, tokenizer=None):
     return folder
 
 
+pytestmark = pytest.mark.usefixtures("brisk")
+
+
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
     """A file of each kind of rows, in the columns that the recipes name."""
