@@ -56,10 +56,10 @@ def quantize_dynamic(
 
     - Matrix products (`MatMul` and `Gemm` with a constant matrix): symmetric int8 with a scale for each output; their
       activations are rounded to unsigned 8 bits by `DynamicQuantizeLinear` at every call. ONNX Runtime makes one
-      integer kernel of the rounding and the product. Where a product widens or narrows (feed-forward layers), each
-      token is divided by its largest magnitude before and multiplied by it after, so that the few tokens with huge
-      activations do not take the resolution from all others: on MiniLM-L6 that halves the error of the logits for 5 %
-      of the time.
+      integer kernel of the rounding and the product. Where a product narrows (the second of a feed-forward layer),
+      each token is divided by its largest magnitude before and multiplied by it after, so that the few tokens with
+      huge activations do not take the resolution from all others. The other products read what was normalised, whose
+      tokens are alike: there it would cost more time than it wins.
     - Embeddings (`Gather`): symmetric int8 with a scale for each row. Output layers tied to them share the same bytes.
     - Convolutions: held in int8 with a scale for each output channel, turned into float once when the file is loaded.
       This saves the bytes; integer convolutions with dynamic scales are slower than float ones on CPUs.

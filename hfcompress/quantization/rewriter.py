@@ -95,8 +95,9 @@ class Rewriter:
         integers, scale = self.store(item, LARGEST_IN_PRODUCT, transpose=item.axis == 0 and not shared)
         if shared:
             integers = self.add("Transpose", [integers], perm=[1, 0])
-        apart = len(set(item.weight.tensor.dims)) > 1
-        activations, activation_scale, zero_point, *peaks = self.round(node.input[0], apart)
+        sizes = item.weight.tensor.dims
+        narrows = sizes[item.axis] < sizes[1 - item.axis]
+        activations, activation_scale, zero_point, *peaks = self.round(node.input[0], apart=narrows)
         total = self.add("MatMulInteger", [activations, integers, zero_point])
         bias = node.input[2] if len(node.input) > 2 else ""
         steps = [("Mul", self.add("Mul", [activation_scale, scale])), *(("Mul", peak) for peak in peaks)]

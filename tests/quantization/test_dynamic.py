@@ -59,9 +59,9 @@ def test_an_exact_weight_is_kept_exactly_with_a_scale_for_each_output(tmp_path):
     assert (stored["w_int8_1_scale"] == 2.0 ** np.arange(-24, 24)).all()
 
 
-@pytest.mark.parametrize("square", [False, True])
-def test_a_product_answers_nearly_alike_and_the_file_shrinks(tmp_path, square):
-    weight = array(128, 128 if square else 192)
+@pytest.mark.parametrize("width", [96, 128, 192])
+def test_a_product_answers_nearly_alike_and_the_file_shrinks(tmp_path, width):
+    weight = array(128, width)
     source = product(tmp_path / "a.onnx", weight=weight)
     nodes = quantize_dynamic(source, tmp_path / "b.onnx")
     x = array(7, 128, seed=1)
@@ -106,18 +106,22 @@ def test_weights_of_products_span_seven_bits_and_embeddings_eight(tmp_path):
     assert "w" not in stored
 
 
-def test_tokens_far_larger_than_the_others_do_not_blur_them(tmp_path):
-    weight = array(WIDTH, OUTER)
+@pytest.mark.parametrize(("outputs", "alike"), [(WIDTH // 2, True), (WIDTH, False), (2 * WIDTH, False)])
+def test_tokens_far_larger_than_the_others_do_not_blur_them_where_a_product_narrows(outputs, alike, tmp_path):
+    weight = array(WIDTH, outputs)
     quantize_dynamic(product(tmp_path / "a.onnx", weight=weight), tmp_path / "b.onnx")
     x = X.copy()
     x[2] *= 1000
     found, expected = run(tmp_path / "b.onnx", x=x)[0], x @ weight
-    near(found[[0, 1, 3, 4]], expected[[0, 1, 3, 4]])
     near(found[2], expected[2])
+    others = [0, 1, 3, 4]
+    off = np.abs(found - expected)[others].max() / np.abs(expected[others]).max()
+    assert bool(off < 0.03) is alike
 
 
-def test_rows_of_zeros_stay_zero(tmp_path):
-    quantize_dynamic(product(tmp_path / "a.onnx"), tmp_path / "b.onnx")
+@pytest.mark.parametrize("outputs", [WIDTH // 2, 2 * WIDTH])
+def test_rows_of_zeros_stay_zero(outputs, tmp_path):
+    quantize_dynamic(product(tmp_path / "a.onnx", weight=array(WIDTH, outputs)), tmp_path / "b.onnx")
     assert (run(tmp_path / "b.onnx", x=np.zeros((2, WIDTH), np.float32))[0] == 0).all()
 
 
