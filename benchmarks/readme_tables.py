@@ -27,12 +27,14 @@ def quickstart():
         )
     teacher, student = (step["seconds"] for step in record["steps"])
     hardware = record["hardware"]
+    export = record.get("export")
+    exported = f" Writing the ONNX files and proving them equal took {export['seconds']:.0f} s." if export else ""
     low, high = (100 * bound for bound in rows[1]["quality"]["difference_interval"])
     lines += [
         "",
         f"Fine-tuning the teacher took {teacher:.0f} s and distilling the student {student:.0f} s, on "
         f"{hardware['cores']} cores ({hardware['processor']}). The 95 % interval of the student's accuracy minus its "
-        f"teacher's, on the same sentences, is {low:+.1f} to {high:+.1f} points.",
+        f"teacher's, on the same sentences, is {low:+.1f} to {high:+.1f} points.{exported}",
     ]
     return "\n".join(lines)
 

