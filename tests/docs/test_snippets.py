@@ -1,5 +1,6 @@
 """What the pages show works: their Python runs, their commands run on tiny models, their recipes are recipes."""
 
+import importlib.util
 import shlex
 
 import pytest
@@ -67,7 +68,8 @@ def test_page_works_from_top_to_bottom(path, here):
     faults = []
     for block in blocks(page):
         if block.language == "python":
-            run_python(block, names)
+            if "optimum" not in block.text or importlib.util.find_spec("optimum"):
+                run_python(block, names)
         elif block.language == "yaml":
             assert build_recipe(yaml.safe_load(block.text)).steps
             (here / "my-recipe.yaml").write_text(block.text, encoding="utf-8")
