@@ -229,7 +229,7 @@ def _record(
         record["emissions"] = emissions
     if job.recipe.export is not None:
         say("exporting to ONNX")
-        model = load_model(str(final), job.task)
         options = (job.recipe.export, job.data, job.recipe.seed, say, progress)
-        record["export"] = export_onnx(model, processor, job.task, final, *options)
+        # Nobody else holds the model, so that its memory is free once it was traced.
+        record["export"] = export_onnx(load_model(str(final), job.task), processor, job.task, final, *options)
     return record

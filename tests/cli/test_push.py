@@ -8,18 +8,7 @@ import sys
 import pytest
 
 from tests.cli.support import hfcompress
-from tests.hub.server import running
-from tests.hub.support import REPO, TOKEN, connect, contents, forget_connections, save_small
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with running(tmp_path / "hub") as hub:
-        hub.add_user("me", TOKEN)
-        connect(hub, monkeypatch)
-        yield hub
-    monkeypatch.undo()
-    forget_connections()
+from tests.hub.support import REPO, TOKEN, contents, save_small
 
 
 @pytest.fixture

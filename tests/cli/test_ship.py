@@ -5,20 +5,9 @@ import json
 import pytest
 
 from tests.cli.support import distill_words, hfcompress
-from tests.hub.server import running
-from tests.hub.support import REPO, TOKEN, connect, forget_connections
+from tests.hub.support import REPO, TOKEN, connect
 
 pytestmark = pytest.mark.usefixtures("brisk")
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with running(tmp_path / "hub") as hub:
-        hub.add_user("me", TOKEN)
-        connect(hub, monkeypatch)
-        yield hub
-    monkeypatch.undo()
-    forget_connections()
 
 
 def test_distil_export_and_push_in_one_command(hub, teacher_dir, csv, tmp_path):
