@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING
 
 from hfcompress.export.writing import Weight
+from hfcompress.measure.onnx_size import all_nodes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,15 +40,6 @@ def find_weights(model: onnx.ModelProto, find: Callable[[str], Tensor | None]) -
     fold_constants(model)
     used = {name for node in all_nodes(graph) for name in node.input}
     return {name: weight for name, weight in weights.items() if name in used}
-
-
-def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Go through a graph's nodes and those of the graphs inside them."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from all_nodes(attribute.g)
 
 
 def _replace(field: object, values: list[object]) -> None:

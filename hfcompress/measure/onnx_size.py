@@ -115,7 +115,7 @@ class _Graph:
         self.stack = next((stack for stack in _STACKS if file.name.startswith(f"{stack}_model")), "")
         model = onnx.load(str(file), load_external_data=False)
         self.initializers = _initializers(model)
-        self.nodes = list(_nodes(model.graph))
+        self.nodes = list(all_nodes(model.graph))
         self.takers: dict[str, list[onnx.NodeProto]] = {}
         for node in self.nodes:
             for name in node.input:
@@ -172,18 +172,20 @@ class _Graph:
         return ""
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield all nodes, those of branches included."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
+                yield from all_nodes(attribute.g)
 
 
 def _initializers(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     """Return all initializers, those of branches included."""
-    branches = (attribute.g for node in _nodes(model.graph) for attribute in node.attribute if attribute.HasField("g"))
+    branches = (
+        attribute.g for node in all_nodes(model.graph) for attribute in node.attribute if attribute.HasField("g")
+    )
     return [tensor for graph in (model.graph, *branches) for tensor in graph.initializer]
 
 

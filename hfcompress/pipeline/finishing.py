@@ -11,6 +11,7 @@ import numpy as np
 from hfcompress.data import TaskData
 from hfcompress.errors import RequestError
 from hfcompress.export.layout import DECODER, MODEL, with_suffix
+from hfcompress.hub.card.inputs import MEASUREMENTS
 from hfcompress.measure.bench import BenchSettings, bench
 from hfcompress.measure.latency import Effort
 from hfcompress.modeling.onnx_model import ONNX_FOLDER
@@ -19,9 +20,6 @@ from hfcompress.tasks import Task
 
 SETTINGS = BenchSettings(effort=Effort(rounds=40, seconds=4.0))
 """As `hfcompress bench` measures, but less long: the user waits for the folder."""
-
-MEASUREMENTS = "measurements.json"
-"""Beside `compression.json`: all that report and card show, with the time of every call."""
 
 
 def finish(
