@@ -33,6 +33,7 @@ FAMILIES = {
     "layer_map": Family("hfcompress.distillation.layer_maps", is_step=False),
     "training": Family("hfcompress.training", is_step=True),
     "distillation": Family("hfcompress.distillation", is_step=True),
+    "pruning": Family("hfcompress.pruning", is_step=True),
     "export_backend": Family("hfcompress.export.backends", is_step=False),
 }
 

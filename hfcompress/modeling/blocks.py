@@ -19,6 +19,8 @@ class Blocks:
         fused: One linear layer that gives query, key and value side by side; then those three are None.
         bottleneck: Linear layers that narrow the hidden state at a layer's begin and widen it at its end.
         cross_attention: Query, key, value and output of a decoder layer's attention to the encoder.
+        also_heads: What else gives each head its numbers, from one layer (DeBERTa's projections of positions).
+        position_bias: All layers add one bias by position to their scores, with a value for each head.
         also_embeddings: What else stands before the layers, from the base model.
         first_layer: Weights that only the first layer holds, and all use, from one layer.
         starts_alone: Only the first layer can stand first: it lacks a part that the others have.
@@ -34,9 +36,12 @@ class Blocks:
     value: str | None = None
     attention_output: str | None = None
     ffn: tuple[str, ...] = ()
+    earlier_ffns: tuple[tuple[str, ...], ...] = ()
     fused: str | None = None
     bottleneck: tuple[str, ...] = ()
     cross_attention: tuple[str, ...] = ()
+    also_heads: tuple[str, ...] = ()
+    position_bias: bool = False
     also_embeddings: tuple[str, ...] = ()
     first_layer: tuple[str, ...] = ()
     starts_alone: bool = False
@@ -47,6 +52,16 @@ class Blocks:
     def stacks(self) -> tuple[Blocks, ...]:
         """The rows of its stacks of layers: one, or encoder and decoder."""
         return (self,) if self.decoder is None else (self, self.decoder)
+
+    @property
+    def feed_forwards(self) -> tuple[tuple[str, ...], ...]:
+        """Its feed-forward networks in the order in which a layer runs them, each from input to output."""
+        return (*self.earlier_ffns, self.ffn) if self.ffn else ()
+
+    @property
+    def ffn_layers(self) -> tuple[str, ...]:
+        """The linear layers of all its feed-forward networks."""
+        return tuple(name for network in self.feed_forwards for name in network)
 
     @property
     def attention(self) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ _T5 = Blocks(
     ffn=tuple(f"layer.1.DenseReluDense.{name}" for name in _T5_FFN),
     also_embeddings=("encoder.embed_tokens", "decoder.embed_tokens"),
     first_layer=("layer.0.SelfAttention.relative_attention_bias",),
+    position_bias=True,
 )
 _T5_DECODER = replace(
     _T5,
@@ -119,6 +120,7 @@ FAMILIES: dict[str, Blocks] = {
         key="attention.attn.k",
         value="attention.attn.v",
         attention_output="attention.attn.o",
+        position_bias=True,
         also_embeddings=("encoder.relative_attention_bias",),
     ),
     "albert": Blocks(
@@ -138,6 +140,7 @@ FAMILIES: dict[str, Blocks] = {
         query="attention.self.query_proj",
         key="attention.self.key_proj",
         value="attention.self.value_proj",
+        also_heads=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
         also_embeddings=("encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
     ),
     "modernbert": Blocks(
@@ -151,9 +154,8 @@ FAMILIES: dict[str, Blocks] = {
     ),
     "mobilebert": replace(
         _BERT,
-        ffn=(
-            *(f"ffn.{number}.{name}.dense" for number in range(3) for name in ("intermediate", "output")),
-            *_BERT.ffn,
+        earlier_ffns=tuple(
+            tuple(f"ffn.{number}.{name}.dense" for name in ("intermediate", "output")) for number in range(3)
         ),
         bottleneck=("bottleneck.input.dense", "bottleneck.attention.dense", "output.bottleneck.dense"),
     ),
@@ -251,8 +253,8 @@ def component_of(name: str, model_type: str, layers: str) -> str:
 def _component_in_layer(name: str, blocks: Blocks) -> str:
     parts = {
         "embeddings": blocks.first_layer,
-        "attention": blocks.attention,
-        "ffn": blocks.ffn,
+        "attention": (*blocks.attention, *blocks.also_heads),
+        "ffn": blocks.ffn_layers,
         "bottleneck": blocks.bottleneck,
     }
     found = next((part for part, modules in parts.items() if name.startswith(modules)), None)

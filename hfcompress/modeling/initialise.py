@@ -161,7 +161,7 @@ def _matched(ours: Blocks, layer: nn.Module, theirs: Blocks, source: nn.Module) 
 def _by_role(blocks: Blocks, layer: nn.Module) -> dict[str, Tensor]:
     """Name a layer's weights by what they do, as all families do: `attention 0.weight`, `norm 1.bias`."""
     roles = {name: f"attention {number}" for number, name in enumerate(blocks.attention)}
-    roles |= {name: f"ffn {number}" for number, name in enumerate(blocks.ffn)}
+    roles |= {name: f"ffn {number}" for number, name in enumerate(blocks.ffn_layers)}
     weights: dict[str, Tensor] = {}
     norms = 0
     for module_name, module in layer.named_modules():

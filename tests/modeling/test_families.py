@@ -184,7 +184,7 @@ def test_every_name_in_every_row_is_a_module_and_nothing_is_left_over(family):
             assert set(row.attention) <= set(found)
             assert any(name in found for name in row.ffn)
             linear = {name for name, part in found.items() if isinstance(part, (nn.Linear, nn.Conv1d, Conv1D))}
-            assert linear <= {*row.attention, *row.ffn, *row.bottleneck}
+            assert linear <= {*row.attention, *row.also_heads, *row.ffn_layers, *row.bottleneck}
 
 
 @pytest.mark.parametrize(("family", "stages"), [("resnet", 2), ("mobilenet_v1", 26), ("mobilenet_v2", 16)])

@@ -1,0 +1,64 @@
+"""Calibration data: a few hundred examples that post-hoc methods look at a model with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hfcompress.data import encode
+from hfcompress.errors import DataError, Fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from hfcompress.context import Context
+
+Batch = dict[str, "Tensor"]
+
+
+def calibration_batches(
+    model: PreTrainedModel, context: Context, examples: int, batch_size: int = 32, fewest: int = 2
+) -> list[Batch]:
+    """Draw training rows at random, labels and all, and return them as batches of about equal length.
+
+    Args:
+        model: Decides the device, and what of a row is given to it.
+        context: Gives rows, task, tokenizer and seed.
+        examples: How many rows; all, where there are fewer.
+        batch_size: Rows in a batch.
+        fewest: How many rows the method needs at the least.
+
+    Raises:
+        DataError: There are fewer rows than that.
+    """
+    rows = context.data.with_unlabeled
+    if len(rows) < fewest:
+        problem = f"there {'is' if len(rows) == 1 else 'are'} {len(rows)} to look at the model with."
+        raise DataError(Fault("examples", problem, f"Give at least {fewest} training rows; some hundreds are usual."))
+    chosen = np.random.default_rng(context.seed).permutation(len(rows))[:examples]
+    encoded = encode(rows.select(np.sort(chosen)), context.task, context.processor, context.data.max_length)
+    main = model.main_input_name
+    order = (
+        np.argsort([len(ids) for ids in encoded[main]], kind="stable") if main == "input_ids" else range(len(encoded))
+    )
+    collate = context.task.collator(context.processor)
+    return [
+        _to_device(collate([encoded[int(place)] for place in order[start : start + batch_size]]), model)
+        for start in range(0, len(encoded), batch_size)
+    ]
+
+
+def model_inputs(model: PreTrainedModel, context: Context, batch: Batch, labels: bool = False) -> dict[str, Any]:
+    """Return what of a batch the model takes, with its labels or without."""
+    import inspect
+
+    taken = set(inspect.signature(model.forward).parameters)
+    own = context.task.prepare_inputs(batch, model.config)
+    left_out = set() if labels else set(context.task.label_columns)
+    return {name: value for name, value in own.items() if name in taken and name not in left_out}
+
+
+def _to_device(batch: Batch, model: PreTrainedModel) -> Batch:
+    return {name: value.to(model.device) for name, value in batch.items()}

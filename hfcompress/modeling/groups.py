@@ -1,0 +1,203 @@
+"""What can be taken out of a layer: heads and neurons, each with every weight that belongs to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from hfcompress.errors import Fault, ModelError
+from hfcompress.modeling.blocks import Blocks
+from hfcompress.modeling.families import stacks_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+Kind = Literal["heads", "neurons", "filters"]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channels of one layer that belong to a group's units.
+
+    Args:
+        module: The layer's name in the model.
+        width: How many channels in a row a unit has.
+        copies: How often the units stand one after another (three times where query, key and value are fused, twice
+            where a gate stands beside what it gates, once for each group of a convolution).
+    """
+
+    module: str
+    width: int = 1
+    copies: int = 1
+
+    def of(self, units: Sequence[int], total: int) -> Tensor:
+        """Return the numbers `(channels,)` of the channels that some units have.
+
+        Args:
+            units: The units, counted from 0.
+            total: How many units the group has.
+        """
+        inside = torch.tensor(units, dtype=torch.long)[:, None] * self.width + torch.arange(self.width)
+        starts = torch.arange(self.copies) * (total * self.width)
+        return (starts[:, None] + inside.flatten()).flatten()
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Return the value of each channel `(…, channels)` from those of the units `(…, units)`."""
+        wide = values.repeat_interleave(self.width, dim=-1)
+        return wide.repeat(*(1,) * (wide.dim() - 1), self.copies)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units that can be removed one by one, and the channels that go with each.
+
+    A unit is removed exactly when its channels are left out of the outputs of `writers` and of the inputs of `readers`;
+    to silence it, it is enough to set its channels of a reader's input to 0.
+
+    Args:
+        name: Place and kind, from the base model: `encoder.layer.3.heads`.
+        kind: What the units are. Heads that share keys and values are one unit, as are the heads or neurons that stand
+            at the same place of a grouped convolution.
+        units: How many there are now.
+        writers: What gives the units their numbers; outputs.
+        readers: What reads them; inputs.
+        between: What works on each channel alone in between: batch norms, depthwise convolutions.
+    """
+
+    name: str
+    kind: Kind
+    units: int
+    writers: tuple[Channels, ...]
+    readers: tuple[Channels, ...]
+    between: tuple[Channels, ...] = ()
+
+    @property
+    def reader(self) -> Channels:
+        """The layer whose input the units are, where there is one alone."""
+        (only,) = self.readers
+        return only
+
+    def parameters(self, model: PreTrainedModel) -> int:
+        """Return how many parameters one unit has."""
+        total = 0
+        for channels in self.writers:
+            module = model.get_submodule(channels.module)
+            total += channels.width * channels.copies * (_fan_in(module) + (module.bias is not None))
+        for channels in self.readers:
+            module = model.get_submodule(channels.module)
+            total += channels.width * channels.copies * _weight(module).numel() // channels_in(module)
+        return total
+
+
+def groups_of(model: PreTrainedModel, kinds: Iterable[Kind] = ("heads", "neurons")) -> list[Group]:
+    """Return all groups of a model whose units can be removed, layer by layer; emptied ones are left out.
+
+    Raises:
+        ModelError: The architecture has no row in the block table, or nothing of these kinds.
+    """
+    wanted = set(kinds)
+    found = [group for group in _all_groups(model) if group.kind in wanted]
+    if not found:
+        problem = f"{model.config.model_type} has no {' or '.join(sorted(wanted))} that could be removed."
+        raise ModelError(Fault("", problem, "Choose another method."))
+    return found
+
+
+def channels_in(module: nn.Module) -> int:
+    """Return how many channels a linear layer or convolution reads."""
+    from transformers.pytorch_utils import Conv1D
+
+    if isinstance(module, Conv1D):
+        return int(module.weight.shape[0])
+    width = getattr(module, "in_features", None) or getattr(module, "in_channels", None)
+    return int(width)  # type: ignore[arg-type]
+
+
+def channels_out(module: nn.Module) -> int:
+    """Return how many channels a linear layer or convolution gives."""
+    from transformers.pytorch_utils import Conv1D
+
+    if isinstance(module, Conv1D):
+        return int(module.weight.shape[1])
+    return int(_weight(module).shape[0])
+
+
+def _weight(module: nn.Module) -> Tensor:
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    return weight
+
+
+def _fan_in(module: nn.Module) -> int:
+    return _weight(module).numel() // channels_out(module)
+
+
+def _all_groups(model: PreTrainedModel) -> Iterator[Group]:
+    names = {id(module): name for name, module in model.named_modules()}
+    base = "" if model.base_model is model else f"{model.base_model_prefix}."
+    for blocks, layers in stacks_of(model):
+        for layer in layers:
+            place = names[id(layer)]
+            for parts, kind, name in _parts_of(blocks):
+                group = _group(dict(layer.named_modules()), parts, kind, place, f"{place.removeprefix(base)}.{name}")
+                if group is not None:
+                    yield group
+
+
+def _parts_of(blocks: Blocks) -> Iterator[tuple[tuple[str, ...], Kind, str]]:
+    """Return a layer's linear layers by group, the reader last, with the group's kind and the end of its name."""
+    own = (blocks.fused,) if blocks.fused else (blocks.query, blocks.key, blocks.value)
+    if blocks.attention_output:
+        names = (*own, *blocks.also_heads, blocks.attention_output)
+        yield tuple(name for name in names if name), "heads", "heads"
+    if blocks.cross_attention:
+        yield blocks.cross_attention, "heads", "cross_heads"
+    for number, network in enumerate(blocks.feed_forwards):
+        last = number == len(blocks.feed_forwards) - 1
+        yield network, "neurons", "neurons" if last else f"neurons_{number}"
+
+
+def _group(modules: dict[str, Any], parts: tuple[str, ...], kind: Kind, place: str, name: str) -> Group | None:
+    """Return the group of some linear layers, of which the last reads what the others give; None if it was emptied."""
+    present = [(part, modules[part]) for part in parts if part in modules]
+    if not present or not hasattr(present[-1][1], "weight"):
+        return None
+    *writers, (last, reader) = present
+    copies = math.lcm(*(getattr(module, "groups", 1) for _, module in present))
+    owner = modules[writers[0][0].rpartition(".")[0]] if "." in writers[0][0] else None
+    unit = head_width(owner) * _query_groups(owner) if kind == "heads" and owner is not None else 1
+    width_in = channels_in(reader)
+    if width_in % (unit * copies):
+        return None
+    units = width_in // (unit * copies)
+    prefix = f"{place}."
+    return Group(
+        name,
+        kind,
+        units,
+        tuple(_channels(prefix + part, module, units, unit, copies) for part, module in writers),
+        (Channels(prefix + last, unit, copies),),
+    )
+
+
+def _channels(name: str, module: nn.Module, units: int, unit: int, copies: int) -> Channels:
+    """Return a writer's channels: it may give the units several times over, or fewer channels each (shared keys)."""
+    given = channels_out(module)
+    side_by_side = given // (units * copies * unit) if given >= units * copies * unit else 1
+    width = given // (units * copies * side_by_side)
+    return Channels(name, width, copies * side_by_side)
+
+
+def head_width(attention: nn.Module) -> int:
+    """Return the width of one head of an attention module, which pruning leaves as it is."""
+    names = ("attention_head_size", "head_dim", "key_value_proj_dim")
+    return next(int(getattr(attention, name)) for name in names if hasattr(attention, name))
+
+
+def _query_groups(attention: nn.Module) -> int:
+    """Return how many query heads share one head of keys and values."""
+    return int(getattr(attention, "num_key_value_groups", 1))

@@ -1,0 +1,1 @@
+"""Pruning: fewer weights, by training or from a few hundred examples."""
