@@ -29,8 +29,8 @@ class Pruner(ABC):
     """Prunes a model while it is trained.
 
     The model's parameters stay dense and keep their names; what the model computes with is masked, in training and in
-    evaluation alike. `finish` makes the masks true. All that decides the masks is in `state`, so that a resumed run goes
-    on exactly.
+    evaluation alike. `finish` makes the masks true. All that decides the masks is in `state`, so that a resumed run
+    goes on exactly.
 
     Attributes:
         learned: What is trained beside the model (scores); empty where nothing is.
@@ -56,7 +56,7 @@ class Pruner(ABC):
 
     @abstractmethod
     def set_step(self, step: int) -> None:
-        """Set the masks as they are to be for optimizer step `step`, counted from 0; called before the step's batches."""
+        """Set the masks for optimizer step `step`, counted from 0; called before the step's batches."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return the optimizer's groups for what is learned, each with its `params`, `lr` and `weight_decay`."""
