@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import wrapt
+
 from hfcompress._version import __version__
 
 if TYPE_CHECKING:
@@ -16,6 +18,15 @@ if TYPE_CHECKING:
     from hfcompress.training.seq2seq import Seq2SeqCompressionArguments, Seq2SeqCompressionTrainer
     from hfcompress.training.signals import Signals
     from hfcompress.training.trainer import CompressionMixin, CompressionTrainer
+
+
+def _teach_transformers(_: Any) -> None:
+    """Let `from_pretrained` load what hfcompress saved; runs when transformers' loader is imported, or at once."""
+    importlib.import_module("hfcompress.modeling.quantizer")
+
+
+# Not before: `import hfcompress` does not import transformers.
+wrapt.when_imported("transformers.quantizers.auto")(_teach_transformers)
 
 # Imported on first use, so that `import hfcompress` does not import torch.
 _PLACES = {

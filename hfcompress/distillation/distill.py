@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Interval
 from tqdm.auto import tqdm
 
-from hfcompress import registry
 from hfcompress.config import checked_by, gather, option
 from hfcompress.context import Context
 from hfcompress.distillation.layer_maps import check_name
@@ -20,17 +19,15 @@ from hfcompress.errors import Fault, RequestError, TeacherError
 from hfcompress.modeling.load import load_config, load_model, load_processor
 from hfcompress.processes import is_main_process
 from hfcompress.registry import register
-from hfcompress.training.objective import ModelPair, build_objective, parse_losses, read_losses
+from hfcompress.training.loss_weights import combine_losses
+from hfcompress.training.objective import ModelPair, build_objective, parse_losses
 from hfcompress.training.run import Run, encode_rows, foreign_processor, train
-from hfcompress.training.schedules import Positive, Schedule
+from hfcompress.training.schedules import Positive
 from hfcompress.training.teacher_checks import UNTRAINED
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PretrainedConfig, PreTrainedModel
-
-DEFAULT_ALPHA = 0.7
-"""Weight of the teacher's word against the labels', unless the losses say their own."""
 
 
 @dataclass
@@ -110,40 +107,6 @@ class DistillConfig:
             RequestError: Unknown losses or options, values out of range, or `alpha` beside explicit weights.
         """
         return combine_losses(self.losses, self.temperature, self.alpha, default)
-
-
-def combine_losses(
-    losses: Any, temperature: float | Schedule | None, alpha: float | None, default: str = "kl"
-) -> dict[str, Any]:
-    """Bring `losses`, `temperature` and `alpha` into one mapping, checked.
-
-    Losses without weights share `alpha` equally, and the task's own loss gets the rest.
-
-    Example:
-        >>> combine_losses("kl", 4.0, 0.9)
-        {'kl': {'weight': 0.9, 'temperature': 4.0}, 'task': {'weight': 0.1}}
-
-    Raises:
-        RequestError: Unknown losses or options, values out of range, or `alpha` beside explicit weights.
-    """
-    wanted = read_losses(losses or default)
-    parse_losses(wanted)
-    weighted = [name for name, options in wanted.items() if "weight" in options]
-    if alpha is not None and weighted:
-        problem = f"cannot stand beside explicit weights ({', '.join(weighted)})."
-        raise RequestError(Fault("alpha", problem, "Give either."))
-    if not weighted:
-        alpha = DEFAULT_ALPHA if alpha is None else alpha
-        wanted = {name: options for name, options in wanted.items() if name != "task"} or {default: {}}
-        share = alpha / len(wanted)
-        wanted = {name: {"weight": share, **options} for name, options in wanted.items()}
-        wanted["task"] = {"weight": round(1 - alpha, 12)}
-    if temperature is not None:
-        for name, options in wanted.items():
-            if hasattr(registry.find("loss", name).config, "temperature"):
-                options.setdefault("temperature", temperature)
-    parse_losses(wanted)
-    return wanted
 
 
 def plan(

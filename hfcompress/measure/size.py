@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.errors import ModelError
+from hfcompress.modeling.building import build_model
 from hfcompress.modeling.families import component_of, layers_prefix
 from hfcompress.tasks import Task
 
@@ -51,7 +52,7 @@ def _build_model(config: PretrainedConfig, task: Task) -> PreTrainedModel:
     import transformers
 
     # Eager attention: the other kinds look into the mask, and multiply where nobody can count.
-    model = getattr(transformers, task.auto_model).from_config(config, attn_implementation="eager")
+    model = build_model(getattr(transformers, task.auto_model), config, attn_implementation="eager")
     return model.eval().requires_grad_(False)
 
 

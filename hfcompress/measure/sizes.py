@@ -10,6 +10,7 @@ from hfcompress.measure.onnx_size import OTHER, OnnxWeight, onnx_bytes, precisio
 from hfcompress.measure.runnable import Runnable, file_of
 from hfcompress.measure.size import by_component, empty_model, measure_size, namer, tensor_bytes, weight_bytes
 from hfcompress.measure.structure import layer_structure
+from hfcompress.measure.zeros import FEW_ZEROS, count_zeros, describe_zeros, zeros_by_layer
 from hfcompress.modeling.onnx_model import is_onnx
 from hfcompress.sources import resolve
 from hfcompress.tasks import Task
@@ -29,7 +30,9 @@ def describe(source: str, model: Runnable, task: Task, length: int) -> dict[str,
 
     Returns:
         `runtime`, `precision`, `file`, `bytes`, `component_bytes` (they add up to `bytes`), `parameters`, `components`,
-        `macs`, `length`, `layers`. Parameters and work of an ONNX file are those of the model it was made from.
+        `macs`, `length`, `layers`; of a PyTorch model on disk also `zeros`, the share of its parameters that is exactly
+        0, `component_zeros`, and where there are many those of each layer. Parameters and work of an ONNX file are
+        those of the model it was made from.
     """
     skeleton = empty_model(model.config, task)
     size = measure_size(model.config, task, length).to_dict()
@@ -43,8 +46,20 @@ def describe(source: str, model: Runnable, task: Task, length: int) -> dict[str,
         "bytes": on_disk,
         **size,
         "component_bytes": by_name,
-        "layers": layer_structure(skeleton),
+        **_layers_and_zeros(source, skeleton),
     }
+
+
+def _layers_and_zeros(source: str, skeleton: PreTrainedModel) -> dict[str, Any]:
+    """Return layers and zeros of a PyTorch model; of zeros nothing is said where it lies in the Hub's cache."""
+    layers, folder = layer_structure(skeleton), Path(resolve(source))
+    if not folder.is_dir():
+        return {"layers": layers}
+    counts = count_zeros(folder)
+    each = zeros_by_layer(counts, skeleton)
+    if layers and each and max(each) > FEW_ZEROS:
+        layers = [{**layer, "zeros": share} for layer, share in zip(layers, each, strict=True)]
+    return {"layers": layers, **describe_zeros(counts, skeleton)}
 
 
 def _describe_onnx(file: Path, skeleton: PreTrainedModel) -> dict[str, Any]:

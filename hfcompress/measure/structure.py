@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.errors import ModelError
+from hfcompress.modeling.emptied import Emptied
 from hfcompress.modeling.families import component_of, layers_prefix, stacks_of
+from hfcompress.modeling.groups import Place, attention_of, channels_in, head_width, places_of
 from hfcompress.modeling.layer_patterns import layer_groups
 from hfcompress.modeling.projections import attention_heads
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel
 
     from hfcompress.measure.onnx_size import OnnxWeight
-    from hfcompress.modeling.blocks import Blocks
 
 _PARTS = ("attention", "ffn")
 
@@ -33,22 +33,25 @@ def layer_structure(model: PreTrainedModel, weights: Sequence[OnnxWeight] | None
         attention, or without a row in the block table.
     """
     try:
-        heads, prefix, stacks = attention_heads(model.config), layers_prefix(model), stacks_of(model)
+        attention_heads(model.config)
+        prefix, stacks = layers_prefix(model), stacks_of(model)
     except ModelError:
         return None
+    places = {place.group: place for place in places_of(model)}
     base = prefix.removesuffix(stacks[0][0].layers)
     found: list[dict[str, Any]] = []
     for blocks, layers in stacks:
         groups = layer_groups(model.config) if blocks.shared else list(range(len(layers)))
         for group in groups:
             place = f"{base}{blocks.layers}.{group}."
+            own_places = [places.get(f"{blocks.layers}.{group}.{kind}") for kind in ("heads", "neurons")]
             own = [weight for weight in weights or () if weight.is_matrix and weight.module.startswith(place)]
             bits = {part: _bits_of(own, part, model.config.model_type, prefix) for part in _PARTS} if weights else None
             found.append(
                 {
                     "layer": len(found),
-                    "heads": heads,
-                    "neurons": _neurons(layers[group], blocks),
+                    "heads": _units(model, own_places[0]),
+                    "neurons": _units(model, own_places[1]),
                     "rank": None,
                     "bits": bits or dict.fromkeys(_PARTS, 32),
                 }
@@ -56,14 +59,14 @@ def layer_structure(model: PreTrainedModel, weights: Sequence[OnnxWeight] | None
     return found
 
 
-def _neurons(layer: nn.Module, blocks: Blocks) -> int | None:
-    """Return the width between a layer's FFN weights: what the last of them takes."""
-    modules = dict(layer.named_modules())
-    last: Any = next((modules[name] for name in reversed(blocks.ffn) if name in modules), None)
-    if last is None:
+def _units(model: PreTrainedModel, place: Place | None) -> int | None:
+    """Return how many (query) heads or neurons there are: what the last layer of a group reads."""
+    if place is None:
         return None
-    width = getattr(last, "in_features", None) or getattr(last, "in_channels", None)
-    return int(width or last.weight.shape[0])  # GPT-2's Conv1D holds its weight as (in, out)
+    if isinstance(place.reader, Emptied):
+        return 0
+    attention = attention_of(model, place)
+    return channels_in(place.reader) // (1 if attention is None else head_width(attention))
 
 
 def _bits_of(weights: Iterable[OnnxWeight], part: str, model_type: str, prefix: str) -> float | int | None:

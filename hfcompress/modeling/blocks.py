@@ -16,11 +16,14 @@ class Blocks:
         query, key, value, attention_output: The attention's linear layers, from one layer.
         ffn: The feed-forward network's linear layers from input to output, from one layer. Where variants of a family
             differ (T5's gated one), those of all variants: a model has some of them.
+        ffn_width: The config's name for the width between its feed-forward network's layers.
         fused: One linear layer that gives query, key and value side by side; then those three are None.
         bottleneck: Linear layers that narrow the hidden state at a layer's begin and widen it at its end.
         cross_attention: Query, key, value and output of a decoder layer's attention to the encoder.
         also_heads: What else gives each head its numbers, from one layer (DeBERTa's projections of positions).
         position_bias: All layers add one bias by position to their scores, with a value for each head.
+        norm_first: A layer's norms stand before attention and feed-forward network, so that both add to an untouched
+            stream of hidden states.
         also_embeddings: What else stands before the layers, from the base model.
         first_layer: Weights that only the first layer holds, and all use, from one layer.
         starts_alone: Only the first layer can stand first: it lacks a part that the others have.
@@ -36,12 +39,14 @@ class Blocks:
     value: str | None = None
     attention_output: str | None = None
     ffn: tuple[str, ...] = ()
+    ffn_width: str = "intermediate_size"
     earlier_ffns: tuple[tuple[str, ...], ...] = ()
     fused: str | None = None
     bottleneck: tuple[str, ...] = ()
     cross_attention: tuple[str, ...] = ()
     also_heads: tuple[str, ...] = ()
     position_bias: bool = False
+    norm_first: bool = False
     also_embeddings: tuple[str, ...] = ()
     first_layer: tuple[str, ...] = ()
     starts_alone: bool = False

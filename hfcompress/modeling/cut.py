@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.blocks import Blocks
+from hfcompress.modeling.building import build_model
 from hfcompress.modeling.families import blocks_of, stacks_of
 from hfcompress.modeling.layer_patterns import cut_groups, cut_patterns, stack_depths
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel
+
+T = TypeVar("T")
 
 
 def cut_config(
@@ -34,8 +37,8 @@ def cut_config(
         _check(numbers, depth)
     small = copy.deepcopy(config)
     cut_patterns(small, layers)
-    if blocks.shared:
-        cut_groups(small, layers)
+    kept_lists = [cut_groups(small, layers)] if blocks.shared else kept
+    _cut_structure(small, list(zip(blocks.stacks, kept_lists, strict=False)))
     for stack, numbers in zip(blocks.stacks, kept, strict=False):
         setattr(small, str(stack.depth), len(numbers))
     if hasattr(small, "num_hidden_layers"):  # a second name of the depth, or (BART under transformers 4) a second value
@@ -52,7 +55,8 @@ def cut(model: PreTrainedModel, layers: list[int], decoder_layers: list[int] | N
         decoder_layers: Those of the second stack where there is an encoder and a decoder; None means the same.
 
     Returns:
-        A stock model of the same class and mode (training or evaluation) with copies of the weights.
+        A model of the same class and mode (training or evaluation) with copies of the weights; layers that pruning
+        made narrower stay so, any other model is stock.
 
     Example:
         >>> student = cut(teacher, [1, 3, 5])  # doctest: +SKIP
@@ -60,7 +64,7 @@ def cut(model: PreTrainedModel, layers: list[int], decoder_layers: list[int] | N
     Raises:
         ModelError: The architecture cannot be cut, has no such layers, or its config cannot express the choice.
     """
-    small = type(model)(cut_config(model.config, layers, decoder_layers)).to(model.dtype)  # type: ignore[arg-type]
+    small = build_model(type(model), cut_config(model.config, layers, decoder_layers)).to(model.dtype)  # type: ignore[arg-type]
     result = small.load_state_dict(_kept_weights(model, layers, decoder_layers), strict=False)
     if result.missing_keys or result.unexpected_keys:
         raise ModelError(f"cutting {type(model).__name__} left weights without a place: {result}")
@@ -68,6 +72,19 @@ def cut(model: PreTrainedModel, layers: list[int], decoder_layers: list[int] | N
     if model.can_generate():
         small.generation_config = copy.deepcopy(model.generation_config)
     return small.to(model.device).train(model.training)
+
+
+def _cut_structure(config: PretrainedConfig, kept: list[tuple[Blocks, list[int]]]) -> None:
+    """Give the layers new numbers in the manifest of a pruned model."""
+    from hfcompress.modeling.structure import structure_of, write_structure
+
+    structure = structure_of(config)
+    if not structure:
+        return
+    for stack, numbers in kept:
+        structure.modules = _renumbered(structure.modules, stack.layers, stack, numbers)
+        structure.heads = _renumbered(structure.heads, stack.layers, stack, numbers)
+    write_structure(config, structure)
 
 
 def _check(layers: list[int], depth: int) -> None:
@@ -89,8 +106,8 @@ def _kept_weights(model: PreTrainedModel, layers: list[int], decoder_layers: lis
     return state
 
 
-def _renumbered(state: dict[str, Tensor], layers: str, stack: Blocks, numbers: list[int]) -> dict[str, Tensor]:
-    """Leave layers out of a state dict; what only the first layer holds goes to the new first one."""
+def _renumbered(state: dict[str, T], layers: str, stack: Blocks, numbers: list[int]) -> dict[str, T]:
+    """Leave layers out of a dict by name; what only the first layer holds goes to the new first one."""
     place = {old: new for new, old in enumerate(numbers)}
     first = tuple(f"{layers}.0.{name}" for name in stack.first_layer)
     kept = {}

@@ -37,6 +37,7 @@ _BART = Blocks(
     value="self_attn.v_proj",
     attention_output="self_attn.out_proj",
     ffn=("fc1", "fc2"),
+    ffn_width="encoder_ffn_dim",
     also_embeddings=tuple(
         f"{stack}.{name}"
         for stack in ("encoder", "decoder")
@@ -48,6 +49,7 @@ _BART_DECODER = replace(
     layers="decoder.layers",
     embeddings="decoder.embed_tokens",
     depth="decoder_layers",
+    ffn_width="decoder_ffn_dim",
     cross_attention=tuple(f"encoder_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "out_proj")),
 )
 _T5_FFN = ("wi", "wi_0", "wi_1", "wo")
@@ -60,9 +62,11 @@ _T5 = Blocks(
     value="layer.0.SelfAttention.v",
     attention_output="layer.0.SelfAttention.o",
     ffn=tuple(f"layer.1.DenseReluDense.{name}" for name in _T5_FFN),
+    ffn_width="d_ff",
     also_embeddings=("encoder.embed_tokens", "decoder.embed_tokens"),
     first_layer=("layer.0.SelfAttention.relative_attention_bias",),
     position_bias=True,
+    norm_first=True,
 )
 _T5_DECODER = replace(
     _T5,
@@ -81,12 +85,14 @@ _LLAMA = Blocks(
     value="self_attn.v_proj",
     attention_output="self_attn.o_proj",
     ffn=("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
+    norm_first=True,
 )
 _VIT_4 = replace(
     _BERT,
     query="attention.attention.query",
     key="attention.attention.key",
     value="attention.attention.value",
+    norm_first=True,
 )
 _VIT_5 = Blocks(
     layers="layers",
@@ -97,6 +103,7 @@ _VIT_5 = Blocks(
     value="attention.v_proj",
     attention_output="attention.o_proj",
     ffn=("mlp.fc1", "mlp.fc2"),
+    norm_first=True,
 )
 
 FAMILIES: dict[str, Blocks] = {
@@ -113,6 +120,7 @@ FAMILIES: dict[str, Blocks] = {
         value="attention.v_lin",
         attention_output="attention.out_lin",
         ffn=("ffn.lin1", "ffn.lin2"),
+        ffn_width="hidden_dim",
     ),
     "mpnet": replace(
         _BERT,
@@ -150,6 +158,7 @@ FAMILIES: dict[str, Blocks] = {
         fused="attn.Wqkv",
         attention_output="attn.Wo",
         ffn=("mlp.Wi", "mlp.Wo"),
+        norm_first=True,
         starts_alone=True,  # without the norm before its attention: the embeddings end with one
     ),
     "mobilebert": replace(
@@ -179,6 +188,8 @@ FAMILIES: dict[str, Blocks] = {
         fused="attn.c_attn",
         attention_output="attn.c_proj",
         ffn=("mlp.c_fc", "mlp.c_proj"),
+        norm_first=True,
+        ffn_width="n_inner",
         also_embeddings=("wpe",),
     ),
     "llama": _LLAMA,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
 from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.blocks import Blocks
+from hfcompress.modeling.emptied import Emptied
 from hfcompress.modeling.families import stacks_of
 
 if TYPE_CHECKING:
@@ -100,8 +101,10 @@ def groups_of(model: PreTrainedModel, kinds: Iterable[Kind] = ("heads", "neurons
     Raises:
         ModelError: The architecture has no row in the block table, or nothing of these kinds.
     """
+    from hfcompress.modeling.filters import filter_groups
+
     wanted = set(kinds)
-    found = [group for group in _all_groups(model) if group.kind in wanted]
+    found = [group for group in (*_all_groups(model), *filter_groups(model)) if group.kind in wanted]
     if not found:
         problem = f"{model.config.model_type} has no {' or '.join(sorted(wanted))} that could be removed."
         raise ModelError(Fault("", problem, "Choose another method."))
@@ -136,16 +139,54 @@ def _fan_in(module: nn.Module) -> int:
     return _weight(module).numel() // channels_out(module)
 
 
-def _all_groups(model: PreTrainedModel) -> Iterator[Group]:
+@dataclass(frozen=True)
+class Place:
+    """Where a layer keeps the linear layers of one group, emptied or not.
+
+    Args:
+        group: The group's name.
+        kind: What its units are.
+        layer: The layer's name in the model.
+        parts: The linear layers by their names in the layer, the one that reads the others last.
+    """
+
+    group: str
+    kind: Kind
+    layer: str
+    parts: dict[str, nn.Module]
+
+    @property
+    def reader(self) -> nn.Module:
+        """The layer that reads what the others give."""
+        return list(self.parts.values())[-1]
+
+
+def places_of(model: PreTrainedModel) -> Iterator[Place]:
+    """Return where a model keeps the groups of the block table, layer by layer."""
     names = {id(module): name for name, module in model.named_modules()}
     base = "" if model.base_model is model else f"{model.base_model_prefix}."
     for blocks, layers in stacks_of(model):
         for layer in layers:
-            place = names[id(layer)]
+            modules, place = dict(layer.named_modules()), names[id(layer)]
             for parts, kind, name in _parts_of(blocks):
-                group = _group(dict(layer.named_modules()), parts, kind, place, f"{place.removeprefix(base)}.{name}")
-                if group is not None:
-                    yield group
+                present = {part: modules[part] for part in parts if part in modules}
+                if present:
+                    yield Place(f"{place.removeprefix(base)}.{name}", kind, place, present)
+
+
+def attention_of(model: PreTrainedModel, place: Place) -> nn.Module | None:
+    """Return the module that counts an attention's heads; None for what is no attention."""
+    first = next(iter(place.parts))
+    if place.kind != "heads" or "." not in first:
+        return None
+    return model.get_submodule(f"{place.layer}.{first.rpartition('.')[0]}")
+
+
+def _all_groups(model: PreTrainedModel) -> Iterator[Group]:
+    for place in places_of(model):
+        group = _group(model, place)
+        if group is not None:
+            yield group
 
 
 def _parts_of(blocks: Blocks) -> Iterator[tuple[tuple[str, ...], Kind, str]]:
@@ -161,26 +202,24 @@ def _parts_of(blocks: Blocks) -> Iterator[tuple[tuple[str, ...], Kind, str]]:
         yield network, "neurons", "neurons" if last else f"neurons_{number}"
 
 
-def _group(modules: dict[str, Any], parts: tuple[str, ...], kind: Kind, place: str, name: str) -> Group | None:
-    """Return the group of some linear layers, of which the last reads what the others give; None if it was emptied."""
-    present = [(part, modules[part]) for part in parts if part in modules]
-    if not present or not hasattr(present[-1][1], "weight"):
+def _group(model: PreTrainedModel, place: Place) -> Group | None:
+    """Return the group that stands at a place; None if it was emptied."""
+    *writers, (last, reader) = place.parts.items()
+    if isinstance(reader, Emptied):
         return None
-    *writers, (last, reader) = present
-    copies = math.lcm(*(getattr(module, "groups", 1) for _, module in present))
-    owner = modules[writers[0][0].rpartition(".")[0]] if "." in writers[0][0] else None
-    unit = head_width(owner) * _query_groups(owner) if kind == "heads" and owner is not None else 1
+    copies = math.lcm(*(getattr(module, "groups", 1) for module in place.parts.values()))
+    attention = attention_of(model, place)
+    unit = 1 if attention is None else head_width(attention) * query_groups(attention)
     width_in = channels_in(reader)
     if width_in % (unit * copies):
         return None
     units = width_in // (unit * copies)
-    prefix = f"{place}."
     return Group(
-        name,
-        kind,
+        place.group,
+        place.kind,
         units,
-        tuple(_channels(prefix + part, module, units, unit, copies) for part, module in writers),
-        (Channels(prefix + last, unit, copies),),
+        tuple(_channels(f"{place.layer}.{part}", module, units, unit, copies) for part, module in writers),
+        (Channels(f"{place.layer}.{last}", unit, copies),),
     )
 
 
@@ -198,6 +237,6 @@ def head_width(attention: nn.Module) -> int:
     return next(int(getattr(attention, name)) for name in names if hasattr(attention, name))
 
 
-def _query_groups(attention: nn.Module) -> int:
+def query_groups(attention: nn.Module) -> int:
     """Return how many query heads share one head of keys and values."""
     return int(getattr(attention, "num_key_value_groups", 1))

@@ -164,6 +164,8 @@ def as_model_error(source: str, problem: str, fix: str) -> Iterator[None]:
     """Turn whatever a broken file makes transformers raise into one sentence; tokenizers raises a bare Exception."""
     try:
         yield
+    except ModelError:  # says what is wrong already
+        raise
     except Exception as error:
         text = str(error) if " " in str(error) else f"{type(error).__name__} {error}"
         reason = shorten(text, 300, placeholder=" …").rstrip(".: ")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.blocks import Blocks
-from hfcompress.modeling.families import stacks_of
-from hfcompress.modeling.layer_patterns import layer_groups
+from hfcompress.modeling.emptied import Emptied
+from hfcompress.modeling.families import blocks_of, stacks_of
+from hfcompress.modeling.layer_patterns import layer_groups, stack_depths
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,15 +54,35 @@ def key_value_heads(config: PretrainedConfig) -> int:
 
 
 def head_size(config: PretrainedConfig) -> int:
-    """Return the width of one attention head.
+    """Return the width of one attention head, which pruning leaves as it is.
 
     Raises:
         ModelError: The architecture has no attention.
     """
     heads = attention_heads(config)
-    # MobileBERT's attention works at the width inside the bottlenecks.
+    # T5 says it apart from the model's width; MobileBERT's attention works at the width inside the bottlenecks.
+    own = getattr(config, "d_kv", None) or getattr(config, "head_dim", None)
     width = getattr(config, "true_hidden_size", None) or config.hidden_size
-    return int(getattr(config, "head_dim", None) or width // heads)
+    return int(own or width // heads)
+
+
+def layer_heads(config: PretrainedConfig) -> list[int]:
+    """Return the number of (query) heads that each layer has, which pruning makes unequal.
+
+    Of an encoder and a decoder they are the encoder's layers.
+
+    Raises:
+        ModelError: The architecture has no attention, or no row in the block table.
+    """
+    from hfcompress.modeling.structure import structure_of
+
+    heads, blocks, kept = attention_heads(config), blocks_of(config.model_type), structure_of(config).heads
+    depth = stack_depths(config)[0]
+    is_decoder = not config.is_encoder_decoder and getattr(config, "is_decoder", False)
+    stack = blocks.decoder if blocks.decoder is not None and is_decoder else blocks
+    numbers = layer_groups(config) if blocks.shared else list(range(depth))
+    entries = [kept.get(f"{stack.layers}.{number}.heads") for number in numbers]
+    return [heads if entry is None else heads // entry["of"] * len(entry["kept"]) for entry in entries]
 
 
 class RecordedProjections(Mapping[int, Projections]):
@@ -154,6 +175,9 @@ def record_projections(model: PreTrainedModel, layers: Iterable[int]) -> Iterato
     try:
         for number, name in recorded.modules:
             module = modules[number].get_submodule(name)
+            if isinstance(module, Emptied):
+                problem = f"pruning left layer {number} no heads: it has no queries, keys and values."
+                raise ModelError(Fault("layers", problem, "Choose another layer."))
 
             def keep(module: nn.Module, args: Any, output: Tensor, place: tuple[int, str] = (number, name)) -> None:
                 recorded.keep(*place, module, output)

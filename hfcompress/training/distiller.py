@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-import torch.distributed
 from accelerate import Accelerator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -17,12 +16,10 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 from hfcompress.data import TEACHER_PREFIX
 from hfcompress.tasks.base import IGNORED, Task
 from hfcompress.training.answers import Answer, Listener
+from hfcompress.training.learned import average_gradients, share_start
 from hfcompress.training.objective import Objective
 from hfcompress.training.signals import Counts, full_precision
 from hfcompress.training.teacher import CACHE_COLUMN, ROW_MASK, Teacher
-
-if TYPE_CHECKING:
-    pass
 
 
 class Distiller:
@@ -161,9 +158,7 @@ class DistillerCallback(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Start from the same parameters on every process, with nothing left over to log."""
         self.distiller.forget()
-        if args.world_size > 1:
-            for parameter in self.distiller.modules.parameters():
-                torch.distributed.broadcast(parameter.data, src=0)
+        share_start(self.distiller.modules.parameters(), args)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Tell the losses how far the training is: their weights and temperatures may depend on it."""
@@ -171,11 +166,7 @@ class DistillerCallback(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: TrainingArguments, *_: Any, **__: Any) -> None:
         """Average the gradients over the processes, as DDP does for the model."""
-        if args.world_size > 1:
-            for parameter in self.distiller.modules.parameters():
-                if parameter.grad is not None:
-                    torch.distributed.all_reduce(parameter.grad)
-                    parameter.grad /= args.world_size
+        average_gradients(self.distiller.modules.parameters(), args)
 
     def on_optimizer_step(self, *_: Any, **__: Any) -> None:
         """Clear the gradients: the Trainer clears the model's alone."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from hfcompress.training.arguments import CompressionArguments
+    from hfcompress.training.pruner import Pruner
     from hfcompress.training.teacher import Teacher
 
 
@@ -32,6 +33,7 @@ class Run:
         losses: What the student is trained on.
         layer_map: Which layers the losses on hidden states compare.
         rows: Encoded rows to train on, where they are at hand; by default the context's are encoded.
+        pruning: Prunes the model meanwhile.
     """
 
     title: str
@@ -41,6 +43,7 @@ class Run:
     losses: dict[str, Any] | None = None
     layer_map: str = "uniform"
     rows: Dataset | None = None
+    pruning: Pruner | None = None
 
 
 def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel:
@@ -68,7 +71,7 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
     )
     other = foreign_processor(run.teachers, context)
     interrupt = InterruptCallback()
-    progress = ProgressCallback(run.title, show=context.progress)
+    progress = ProgressCallback(run.title, show=context.progress, pruner=run.pruning)
     trainer = CompressionTrainer(
         model=model,
         args=args,
@@ -77,6 +80,7 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
         processing_class=context.processor,
         teacher=list(run.teachers) or None,
         teacher_weights=run.teacher_weights,
+        pruning=run.pruning,
         callbacks=[interrupt, progress],
     )
     trainer.raw_columns = ("image", f"{TEACHER_PREFIX}image")

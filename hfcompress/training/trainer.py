@@ -1,4 +1,4 @@
-"""`CompressionTrainer`: transformers' Trainer with a teacher, and the mixin that gives any Trainer subclass one."""
+"""`CompressionTrainer`: transformers' Trainer with a teacher and pruning, and the mixin that gives any Trainer both."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
-from hfcompress.errors import Fault, NonFiniteLossError, RequestError
+from hfcompress.errors import NonFiniteLossError
 from hfcompress.training.answers import Answer
 from hfcompress.training.building import Lesson, build_distiller
 from hfcompress.training.cached_teacher import CachedTeacher, is_cache
 from hfcompress.training.checkpoints import last_good_checkpoint
 from hfcompress.training.distiller import Distiller, DistillerCallback
+from hfcompress.training.learned import add_to_optimizer
 from hfcompress.training.objective import DEFAULT_LOSSES, LayerMap
 from hfcompress.training.sampler import LengthGroupedSampler
 from hfcompress.training.teacher import Teacher, load_teacher
+from hfcompress.training.trainer_pruning import PruningLike, PruningMixin
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,17 +30,14 @@ if TYPE_CHECKING:
 TeacherLike: TypeAlias = "PreTrainedModel | Teacher | str | Path | tuple[PreTrainedModel | Teacher, Any]"
 """A model (perhaps with its tokenizer), its name or folder, or a folder of cached answers."""
 
-# What the mixin stands on is known only where it is mixed in; to the type checker it may have any attribute.
-_Trainer: Any = object
-
 _OBJECTIVE_FILE = "distillation.safetensors"
 """What is learned beside the student, in each checkpoint."""
 
 
-class CompressionMixin(_Trainer):
-    """Gives a `Trainer` subclass a teacher: `class MyTrainer(CompressionMixin, SomeTrainer)`.
+class CompressionMixin(PruningMixin):
+    """Gives a `Trainer` subclass a teacher and pruning: `class MyTrainer(CompressionMixin, SomeTrainer)`.
 
-    Without a teacher it changes nothing: losses and weights are bit for bit those of the class it is mixed into.
+    Without either it changes nothing: losses and weights are bit for bit those of the class it is mixed into.
 
     Args:
         *args: For the Trainer.
@@ -47,11 +46,12 @@ class CompressionMixin(_Trainer):
         teacher_processing_class: The teacher's tokenizer, to compare vocabularies; one given by name brings its own.
         teacher_weights: The weight of each teacher of a list; all alike when None.
         layer_map: Which layers the losses on hidden states compare; overrides `args.layer_map`.
+        pruning: How the model is pruned while it is trained; see `PruningMixin`.
         **kwargs: For the Trainer.
 
     Raises:
         TeacherError: The teacher is not fit to teach this student.
-        RequestError: Losses or layer map do not fit the two models.
+        RequestError: Losses or layer map do not fit the two models, or the pruning the model.
     """
 
     # Here and not in `__init__`, since a Trainer's own may already ask for them.
@@ -70,6 +70,7 @@ class CompressionMixin(_Trainer):
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
         teacher_weights: Sequence[float] | None = None,
         layer_map: LayerMap | None = None,
+        pruning: PruningLike | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -85,6 +86,8 @@ class CompressionMixin(_Trainer):
                 own_loss=self.compute_loss_func is not None,
             )
             self._add_distiller(build_distiller(self.model, self.processing_class, lesson))
+        if pruning is not None:
+            self.add_pruning(pruning)
 
     def _find_teacher(self, teacher: TeacherLike, processor: Any) -> tuple[PreTrainedModel | Teacher, Any]:
         """Return a teacher that was given, or load the one that was named, with its tokenizer or image processor."""
@@ -215,13 +218,13 @@ class CompressionMixin(_Trainer):
         return self.args.world_size if multiplies else 1
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Take a training step; with a teacher, stop at a loss that is NaN or infinite.
+        """Take a training step; with a teacher or pruning, stop at a loss that is NaN or infinite.
 
         Raises:
             NonFiniteLossError: It is; the last checkpoint with finite weights is named.
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if self.distiller is not None and not torch.isfinite(loss):
+        if (self.distiller is not None or self.pruner is not None) and not torch.isfinite(loss):
             good = last_good_checkpoint(Path(self.args.output_dir))
             kept = f"The last good checkpoint is {good}." if good else "No checkpoint was saved before."
             raise NonFiniteLossError(
@@ -251,17 +254,10 @@ class CompressionMixin(_Trainer):
         passed_in = self.optimizer is not None
         optimizer = super().create_optimizer(*args, **kwargs)
         learned = list(self.distiller.modules.parameters()) if self.distiller is not None else []
-        if not learned:
-            return optimizer
-        present = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        missing = [parameter for parameter in learned if id(parameter) not in present]
-        if missing and passed_in:
-            fix = "Let the trainer create it (`optim=` in the arguments), or choose losses without projections."
-            raise RequestError(
-                Fault("optimizers", "the optimizer passed in lacks the losses' learned projections.", fix)
-            )
-        if missing:
-            optimizer.add_param_group({"params": missing, "weight_decay": self.args.weight_decay})
+        if learned:
+            groups = [{"params": learned, "weight_decay": self.args.weight_decay}]
+            fix = "choose losses without projections"
+            add_to_optimizer(optimizer, groups, passed_in, "the losses' learned projections", fix)
         return optimizer
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -279,7 +275,7 @@ class CompressionMixin(_Trainer):
 
 
 class CompressionTrainer(CompressionMixin, Trainer):
-    """transformers' `Trainer` with a teacher; see `CompressionMixin`.
+    """transformers' `Trainer` with a teacher and pruning; see `CompressionMixin`.
 
     Example:
         >>> trainer = CompressionTrainer(student, args, train_dataset=rows, teacher="my/bert")  # doctest: +SKIP

@@ -278,6 +278,27 @@ def test_every_optional_value_may_be_null(tmp_path):
         assert "None" not in card.text, path
 
 
+def test_zeros_and_unequal_layers_are_shown(tmp_path):
+    layers = [{"layer": 0, "heads": 12, "neurons": 1536}, {"layer": 1, "heads": 0, "neurons": 24}]
+    measured = changed(MEASUREMENTS, ("models", 1, "zeros"), 0.45)
+    measured = changed(measured, ("models", 1, "layers"), layers)
+    card = build_card(make_folder(tmp_path / "out", measurements=measured))
+    assert "| zeros, % of the parameters |  | 45.0 |  |" in section(card, "Before and after")
+    assert (
+        "45.0 % are zero: zeros alone save neither time nor bytes in PyTorch and ONNX Runtime. "
+        "Attention heads, layer by layer: 12, none. FFN neurons, layer by layer: 1536, 24."
+    ) in section(card, "What was done")
+
+
+def test_of_few_zeros_and_equal_layers_nothing_is_said(tmp_path):
+    measured = changed(MEASUREMENTS, ("models", 1, "zeros"), 0.004)
+    measured = changed(measured, ("models", 1, "layers"), [{"heads": 12, "neurons": 1536}] * 2)
+    text = build_card(make_folder(tmp_path / "out", measurements=measured)).text
+    assert "zero:" not in text
+    assert "zeros" not in text
+    assert "layer by layer" not in text
+
+
 def test_tables_render(folder):
     tokens = MarkdownIt("commonmark").enable("table").parse(build_card(folder).text)
     tables = [token for token in tokens if token.type == "table_open"]

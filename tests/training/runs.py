@@ -77,8 +77,10 @@ def weights(model):
 
 
 def learned(trainer):
-    """Everything that training changes: the student and the losses' projections."""
-    return weights(trainer.model) | weights(trainer.distiller.modules)
+    """Everything that training changes: the student, the losses' projections, the pruner's scores."""
+    beside = [trainer.distiller.modules] if trainer.distiller is not None else []
+    beside += [trainer.pruner.learned] if trainer.pruner is not None else []
+    return {name: tensor for module in (trainer.model, *beside) for name, tensor in weights(module).items()}
 
 
 def same(one, other):

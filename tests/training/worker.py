@@ -14,6 +14,7 @@ from hfcompress.tasks import find_task
 from hfcompress.training.collator import PairedCollator
 from hfcompress.training.distiller import DistillerCallback
 from tests.tiny import sentences, tiny_head, tiny_model
+from tests.training.pruners import ScoredConfig
 from tests.training.runs import (
     ALL_LOSSES,
     NO_DROPOUT,
@@ -34,6 +35,9 @@ TOGETHER = {
     "accumulated": {**_SGD, "gradient_accumulation_steps": 2, "length_grouping": True},
     "hidden states only": {**_SGD, "losses": {"hidden_mse": 1}},
     "loss function": {**_SGD, "given": {"compute_loss_func": summed_cross_entropy}},
+    "pruned": {**_SGD, "given": {"pruning": {"method": "magnitude", "sparsity": 0.6, "every": 1}}},
+    "scored": {**_SGD, "given": {"pruning": ScoredConfig()}},
+    "scored, accumulated": {**_SGD, "gradient_accumulation_steps": 2, "given": {"pruning": ScoredConfig()}},
 }
 """Runs that one process and two must end with the same weights."""
 
@@ -70,6 +74,9 @@ def train(folder, size, **options):
     if trainer.args.process_index:
         # As if its random numbers had been others: training must begin with those of the first process.
         torch.nn.init.zeros_(next(trainer.distiller.modules.parameters()))
+        if trainer.pruner is not None:
+            for parameter in trainer.pruner.learned.parameters():
+                torch.nn.init.zeros_(parameter)
     return trainer
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -10,9 +10,13 @@ import yaml
 from hfcompress.hub.card.inputs import CardInputs, entries, mapping, number
 from hfcompress.hub.card.results import machine_name
 from hfcompress.hub.card.text import block, listing, markdown, node, parameters, percent, plain, points, table
+from hfcompress.measure.report.summary import has_zeros
+from hfcompress.measure.zeros import NO_GAIN
 
 _HIDDEN = ("card", "sha256", "revision")
 """Of a recorded model, what identifies it; a recipe names it."""
+
+_SHOWN_LAYERS = 48
 
 
 def source(inputs: CardInputs, base_model: str | None) -> str:
@@ -187,7 +191,20 @@ def structure(inputs: CardInputs) -> str:
     whole = sum(parts.values()) or 1
     biggest = sorted(parts.items(), key=lambda one: (-one[1], str(one[0])))
     shares = [f"{markdown(name, 60)} {percent(count / whole)} %" for name, count in biggest if count]
-    layers = len(entries(row.values.get("layers"))) or inputs.config.get("num_hidden_layers")
-    deep = f", {markdown(layers)} layers" if layers else ""
+    layers = entries(row.values.get("layers"))
+    depth = len(layers) or inputs.config.get("num_hidden_layers")
+    deep = f", {markdown(depth)} layers" if depth else ""
     family = markdown(inputs.config.get("model_type", "model"))
-    return f"{family}{deep}, {parameters(whole)} parameters: {listing(shares)}."
+    zeros = f" {percent(number(row.values['zeros']) or 0)} % are zero: {NO_GAIN}." if has_zeros(row.values) else ""
+    return f"{family}{deep}, {parameters(whole)} parameters: {listing(shares)}.{zeros}{_unequal(layers)}"
+
+
+def _unequal(layers: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many heads and neurons each layer has, where layers differ."""
+    said = ""
+    for name, what in (("heads", "Attention heads"), ("neurons", "FFN neurons")):
+        counts = [number(layer.get(name)) for layer in layers]
+        if len(set(counts)) > 1:
+            shown = ", ".join("none" if not count else f"{count:.0f}" for count in counts[:_SHOWN_LAYERS])
+            said += f" {what}, layer by layer: {shown}{', …' if len(counts) > _SHOWN_LAYERS else ''}."
+    return said

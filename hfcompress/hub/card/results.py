@@ -7,7 +7,7 @@ from typing import Any
 
 from hfcompress.hub.card.inputs import CardInputs, Row, bounds, entries, mapping, number
 from hfcompress.hub.card.text import listing, markdown, megabytes, parameters, percent, plain, points, table, times
-from hfcompress.measure.report.summary import NOTICEABLE
+from hfcompress.measure.report.summary import NOTICEABLE, has_zeros
 
 _NOT_SHARES = ("perplexity", "loss", "mse", "rmse", "mae", "bleu", "sacrebleu")
 """Metrics that are no shares of something, and so not shown in percent."""
@@ -64,6 +64,7 @@ def results_table(inputs: CardInputs) -> str:
     if not rows:
         return ""
     metric = inputs.main_metric
+    zeros = any(has_zeros(row.values) for row in rows)
     more = sorted({name for row in rows for name in mapping(row.quality.get("metrics")) if name != metric})
     lines: list[tuple[str, Callable[[Row], str]]] = [
         ("file", lambda row: markdown(row.values.get("file") or "")),
@@ -72,6 +73,7 @@ def results_table(inputs: CardInputs) -> str:
         *((_metric_name(name), lambda row, name=name: _metric_cell(row, name)) for name in more),
         ("size on disk, MB", lambda row: _figure(row, "bytes", megabytes)),
         ("parameters", lambda row: _figure(row, "parameters", parameters)),
+        ("zeros, % of the parameters", lambda row: _figure(row, "zeros", percent) if zeros else ""),
         ("GMACs", lambda row: _figure(row, "macs", lambda macs: f"{macs / 1e9:.2f}")),
         ("latency, ms: median", lambda row: _time_cell(row, "median_ms")),
         ("latency, ms: 95th percentile", lambda row: _time_cell(row, "p95_ms")),

@@ -1,4 +1,4 @@
-"""The structure of each model, layer by layer: heads, FFN neurons, ranks and bits, beside the widest of the first."""
+"""The structure of each model, layer by layer: heads, FFN neurons, ranks, bits and zeros, beside the widest of all."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def draw_structure(axes: Axes, structure: Structure, shown: Sequence[Structure],
     axes.set_xlim(0, 1)
     axes.set_ylim(rows - 0.4, -1.85)
     axes.text(0, -1.5, clean(structure.name, 68), fontsize=10.5, va="center")
-    noted = [name for name in ("rank", "bits") if any(layer.get(name) is not None for layer in structure.layers)]
+    noted = [
+        name for name in ("rank", "bits", "zeros") if any(layer.get(name) is not None for layer in structure.layers)
+    ]
     for x, title in ((0, "layer"), (_LEFT, "heads"), (_MIDDLE, "FFN neurons"), (_NOTES, ", ".join(noted))):
         axes.text(x, -0.72, title, color=drawing.MUTED, fontsize=9, va="center")
     for row, layer in enumerate(structure.layers):
@@ -105,11 +107,15 @@ def _draw_bar(axes: Axes, row: int, start: float, width: float, value: float | N
 
 
 def _note(layer: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Say what ranks and bits a layer has, as far as it has any."""
-    found = [(name, _one_or_each(layer.get(name))) for name in names]
+    """Say what ranks, bits and zeros a layer has, as far as it has any."""
+    zeros = number(layer, "zeros")
+    found = {name: _one_or_each(layer.get(name)) for name in names if name != "zeros"}
+    if zeros is not None:
+        found["zeros"] = f"{100 * zeros:.0f} %"
     if len(names) == 1:
-        return clean(found[0][1], 24)
-    return clean(", ".join({"rank": f"rank {one}", "bits": f"{one} bit"}[name] for name, one in found if one), 24)
+        return clean(found.get(names[0], ""), 24)
+    forms = {"rank": "rank {}", "bits": "{} bit", "zeros": "{} zeros"}
+    return clean(", ".join(forms[name].format(one) for name, one in found.items() if one), 24)
 
 
 def _one_or_each(value: Any) -> str:

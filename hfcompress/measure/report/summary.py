@@ -8,6 +8,7 @@ from typing import Any
 
 from hfcompress.measure.report import text
 from hfcompress.measure.report.text import number, pair
+from hfcompress.measure.zeros import FEW_ZEROS, NO_GAIN
 
 Model = Mapping[str, Any]
 NOTICEABLE = 1.005  # less than half a percent more is not called larger
@@ -93,6 +94,8 @@ def table(measurements: Mapping[str, Any]) -> list[Row]:
     rows = _quality_rows(models, main_metric(measurements))
     for amount in _AMOUNTS:
         rows.append(Row(amount.name, amount.unit, [_amount_cell(model, models[0], amount) for model in models]))
+        if amount.name == "parameters" and any(map(has_zeros, models)):
+            rows.append(Row("zeros", "% of the parameters", [Cell(_zeros(model)) for model in models]))
         if amount.path[-1] == "p95_ms" and len(models) > 1:
             rows.append(Row("time ratio", "call by call, quartiles", [Cell(), *map(_ratio_cell, models[1:])]))
     return [row for row in rows if any(cell.text for cell in row.cells)]
@@ -153,6 +156,16 @@ def _amount_cell(model: Model, first: Model, amount: _Amount) -> Cell:
     return Cell(amount.show(value), text.times(value / base), amount.worse if value > NOTICEABLE * base else "")
 
 
+def has_zeros(model: Model) -> bool:
+    """Say whether so many of a model's parameters are zero that it is worth a word."""
+    return (number(model, "zeros") or 0) > FEW_ZEROS
+
+
+def _zeros(model: Model) -> str:
+    share = number(model, "zeros")
+    return "" if share is None else f"{100 * share:.1f}"
+
+
 def _ratio_cell(model: Model) -> Cell:
     ratio, interval = number(model, "latency", "ratio"), pair(model, "latency", "ratio_interval")
     if ratio is None:
@@ -161,13 +174,18 @@ def _ratio_cell(model: Model) -> Cell:
 
 
 def in_words(measurements: Mapping[str, Any]) -> list[str]:
-    """Say for each model after the first what became of its quality, and what got slower or larger."""
+    """Say for each model after the first what became of its quality, and what got slower or larger; and of zeros."""
     models, main = measurements["models"], main_metric(measurements)
     said = [sentence for model in models[1:] for sentence in _quality_words(model, models[0], main)]
     worse = [sentence for model in models[1:] for sentence in _worse_words(model, models[0], measurements["task"])]
     if len(models) > 1 and not worse:
         worse = [f"Nothing that was measured is larger or slower than {text.clean(models[0]['name'])}."]
-    return said + worse
+    zeros = [
+        f"{text.clean(model['name'], 60)}: {_zeros(model)} % of its parameters are zero; {NO_GAIN}."
+        for model in models
+        if has_zeros(model)
+    ]
+    return said + worse + zeros
 
 
 def _quality_words(model: Model, first: Model, main: str) -> list[str]:

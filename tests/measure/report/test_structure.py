@@ -43,3 +43,9 @@ def test_parts_of_a_layer_may_differ():
 
 def test_unknown_numbers_are_left_out_and_many_heads_are_a_bar():
     assert texts_of([{"layer": 0, "heads": 64, "neurons": None, "rank": None, "bits": None}])[5:] == ["0", "64", ""]
+
+
+def test_zeros_are_written_beside_ranks_and_bits():
+    layers = [{"layer": 0, "heads": 4, "neurons": 8, "rank": None, "bits": {"attention": 32, "ffn": 32}, "zeros": 0.5}]
+    assert texts_of(layers)[4:] == ["bits, zeros", "0", "4", "8", "32 bit, 50 % zeros"]
+    assert texts_of([{"layer": 0, "heads": 4, "neurons": 8, "zeros": 0.004}])[4:] == ["zeros", "0", "4", "8", "0 %"]

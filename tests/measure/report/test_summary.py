@@ -112,3 +112,18 @@ def test_of_very_many_classes_those_that_lost_most_are_shown(measurements):
 def test_confusion_of_another_size_than_the_classes_is_left_out(measurements):
     measurements["models"][0]["confusion"] = [[1]]
     assert class_blocks(measurements)[0]["matrix"] is None
+
+
+def test_zeros_are_shown_where_there_are_some_and_what_they_are_worth_is_said(measurements):
+    assert "zeros" not in [row.name for row in summary.table(measurements)]
+    for model, share in zip(measurements["models"], (0.0003, 0.45), strict=False):
+        model["zeros"] = share
+    row = next(row for row in summary.table(measurements) if row.name == "zeros")
+    assert [cell.text for cell in row.cells] == ["0.0", "45.0", "", ""]
+    assert summary.in_words(measurements)[-1] == (
+        "student: 45.0 % of its parameters are zero; "
+        "zeros alone save neither time nor bytes in PyTorch and ONNX Runtime."
+    )
+    measurements["models"][1]["zeros"] = 0.01
+    assert "zeros" not in [row.name for row in summary.table(measurements)]
+    assert not any("zero;" in sentence for sentence in summary.in_words(measurements))

@@ -1,0 +1,50 @@
+"""How transformers loads a model whose config carries a structure manifest: through its registry of quantizers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+
+from hfcompress.modeling.structure import METHOD, Structure, apply_structure
+
+register_quantization_config(METHOD)(Structure)
+
+
+@register_quantizer(METHOD)
+class StructureQuantizer(HfQuantizer):
+    """Rebuilds the layers before the weights are loaded; nothing is quantized, the model can do all that others can."""
+
+    requires_calibration = False
+
+    def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+        apply_structure(model)
+        return model
+
+    def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:
+        """Take off what marks a quantized model: those refuse `.half()`, `.float()` and some kinds of training."""
+        model.is_quantized = False
+        for owner, name in (
+            (model, "hf_quantizer"),
+            (model, "quantization_method"),
+            (model.config, "_pre_quantization_dtype"),
+            (model.config, "_is_quantized"),
+        ):
+            if name in vars(owner):
+                delattr(owner, name)
+        return model
+
+    def is_serializable(self, safe_serialization: Any = None) -> bool:
+        """Say that `save_pretrained` works."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        """Say that it can be trained."""
+        return True
+
+    @property
+    def is_qat_trainable(self) -> bool:
+        """Say that all its weights can be trained."""
+        return True

@@ -1,0 +1,205 @@
+"""The structure manifest: what a model's config cannot say of its layers, kept in `config.quantization_config`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from hfcompress.errors import Fault, ModelError
+from hfcompress.modeling.emptied import Emptied, constant_for, zeros_for
+from hfcompress.modeling.families import FAMILIES
+from hfcompress.modeling.groups import Place, attention_of, channels_in, head_width, places_of
+from hfcompress.modeling.position_bias import pick_heads
+from hfcompress.modeling.resize import give_shape
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PretrainedConfig, PreTrainedModel
+
+METHOD = "hfcompress"
+FORMAT = 1
+
+_KINDS = ("shape", "zeros", "constant")
+_COUNTERS = ("num_attention_heads", "num_heads", "n_heads")
+_WIDTHS = ("all_head_size", "inner_dim", "split_size", "dim")
+_FIX = "Save the model again, or take config.json from where the weights came."
+
+
+class Structure(QuantizationConfigMixin):
+    """What a model's layers are, where the config alone would build others.
+
+    Args:
+        modules: By module name, from the base model (those of a head by their own name), what stands there:
+            `{"shape": [...]}`, the layer of the config with a weight of that shape;
+            `{"zeros": width}`, nothing any more, it gives zeros;
+            `{"constant": width}`, nothing but its bias.
+        heads: By group name (`encoder.layer.3.heads`) the numbers that the heads which are left had at first, `kept`,
+            and how many there were, `of`.
+        format: Version of this format.
+
+    Raises:
+        ModelError: It cannot be read, or was written by a newer hfcompress.
+    """
+
+    def __init__(
+        self,
+        modules: dict[str, dict[str, Any]] | None = None,
+        heads: dict[str, dict[str, Any]] | None = None,
+        format: int = FORMAT,
+        quant_method: str = METHOD,
+        **unknown: Any,
+    ) -> None:
+        self.quant_method = quant_method  # type: ignore[assignment]
+        self.format = format
+        self.modules = {} if modules is None else modules
+        self.heads = {} if heads is None else heads
+        if not isinstance(format, int):
+            raise damaged("format", f"is {format!r}, not a number")
+        if format > FORMAT:
+            problem = f"the model was made by a newer hfcompress (structure format {format}, this one reads {FORMAT})."
+            raise ModelError(Fault("quantization_config.format", problem, "Run: pip install --upgrade hfcompress"))
+        for name in sorted(unknown):
+            raise damaged(name, "is not known")
+        self._check()
+
+    def _check(self) -> None:
+        for key in ("modules", "heads"):
+            if not isinstance(getattr(self, key), Mapping):
+                raise damaged(key, f"is {getattr(self, key)!r}, not a mapping")
+        for name, entry in self.modules.items():
+            if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in _KINDS:
+                raise damaged(f"modules.{name}", f"is {entry!r}; known are {', '.join(_KINDS)}")
+            ((kind, value),) = entry.items()
+            sizes, what = (value, "sizes") if kind == "shape" else ([value], "a width")
+            if not isinstance(sizes, list) or not sizes or not all(type(n) is int and n > 0 for n in sizes):
+                raise damaged(
+                    f"modules.{name}.{kind}", f"is {value!r}, not {'sizes' if kind == 'shape' else 'a width'}"
+                )
+        for name, entry in self.heads.items():
+            kept, of = (entry.get("kept"), entry.get("of")) if isinstance(entry, Mapping) else (None, None)
+            if type(of) is not int or not isinstance(kept, list) or kept != sorted({*kept} & {*range(of)}):
+                raise damaged(f"heads.{name}", f"is {entry!r}, not heads that are left and how many there were")
+
+    def __bool__(self) -> bool:
+        """Say whether it holds anything."""
+        return bool(self.modules)
+
+
+def damaged(key: str, why: str) -> ModelError:
+    """Return the error for a manifest that cannot be used."""
+    return ModelError(Fault(f"quantization_config.{key}", f"the structure in config.json is damaged: it {why}.", _FIX))
+
+
+def structure_of(config: PretrainedConfig) -> Structure:
+    """Return a copy of the manifest that a config carries; an empty one where it carries none.
+
+    Raises:
+        ModelError: It cannot be read, or was written by a newer hfcompress.
+    """
+    found = getattr(config, "quantization_config", None)
+    if isinstance(found, Structure):
+        return copy.deepcopy(found)
+    if isinstance(found, Mapping) and found.get("quant_method") == METHOD:
+        return Structure(**copy.deepcopy(dict(found)))
+    return Structure()
+
+
+def write_structure(config: PretrainedConfig, structure: Structure) -> None:
+    """Put a manifest into a config; an empty one leaves a stock config."""
+    if structure:
+        config.quantization_config = structure
+    elif structure_of(config):
+        del config.quantization_config
+
+
+def apply_structure(model: PreTrainedModel) -> None:
+    """Rebuild the layers of a model that was built from its config alone, as the config's manifest says.
+
+    Raises:
+        ModelError: The manifest does not fit the model.
+    """
+    structure = structure_of(model.config)
+    if not structure:
+        return
+    for name, entry in structure.modules.items():
+        found = _find(model, name)
+        if found is not None:
+            _rebuild(*found, name, entry)
+    fit_attention(model, structure)
+    write_structure(model.config, structure)
+
+
+def relative_name(model: PreTrainedModel, name: str) -> str:
+    """Return a module's name from the base model on; one of a head keeps its own."""
+    return name if model.base_model is model else name.removeprefix(f"{model.base_model_prefix}.")
+
+
+def _find(model: PreTrainedModel, name: str) -> tuple[nn.Module, str] | None:
+    """Return a module's parent and its name there; None where this model lacks the part that held it (another head).
+
+    Raises:
+        ModelError: The model has that part, but no such module in it.
+    """
+    base = model.base_model
+    first = name.partition(".")[0]
+    root = base if first in dict(base.named_children()) else model
+    if first not in dict(root.named_children()):
+        return None
+    place, _, last = name.rpartition(".")
+    try:
+        parent = root.get_submodule(place)
+        parent.get_submodule(last)
+    except AttributeError as error:
+        if root is not base:
+            return None
+        raise damaged(f"modules.{name}", f"names a module that {type(model).__name__} does not have") from error
+    return parent, last
+
+
+def _rebuild(parent: nn.Module, last: str, name: str, entry: Mapping[str, Any]) -> None:
+    module = parent.get_submodule(last)
+    ((kind, value),) = entry.items()
+    if kind == "zeros":
+        setattr(parent, last, zeros_for(module, value))
+        return
+    try:
+        if kind == "constant":
+            constant = constant_for(module)
+            constant.narrow(torch.arange(value, device="cpu"))
+            setattr(parent, last, constant)
+        else:
+            give_shape(module, value)
+    except (AttributeError, IndexError, ValueError) as error:
+        raise damaged(f"modules.{name}", f"does not fit the layer: {error}") from error
+
+
+def fit_attention(model: PreTrainedModel, structure: Structure) -> None:
+    """Make what each attention module counts fit the heads that it has."""
+    if model.config.model_type not in FAMILIES:
+        return
+    shares_bias = any(stack.position_bias for stack in FAMILIES[model.config.model_type].stacks)
+    for place in places_of(model):
+        attention = attention_of(model, place)
+        if attention is None or place.group not in structure.heads:
+            continue
+        heads = _width_of(place) // head_width(attention)
+        for names, value in ((_COUNTERS, heads), (_WIDTHS, heads * head_width(attention))):
+            for name in names:
+                if hasattr(attention, name):
+                    setattr(attention, name, value)
+        if shares_bias:
+            kept = structure.heads[place.group]
+            pick_heads(attention, kept["kept"] or [0], kept["of"])
+
+
+def _width_of(place: Place) -> int:
+    """Return the width between an attention's projections and its last layer."""
+    first, reader = next(iter(place.parts.values())), place.reader
+    if not isinstance(reader, Emptied):
+        return channels_in(reader)
+    is_fused = len(place.parts) == 2
+    return int(first.width) // (3 if is_fused else 1)  # type: ignore[arg-type]

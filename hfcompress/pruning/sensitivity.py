@@ -1,0 +1,210 @@
+"""How the loss depends on each group of units: moments of what its reader takes, and of the loss's gradient there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from hfcompress.errors import Fault, ModelError
+from hfcompress.modeling.groups import Group
+from hfcompress.modeling.masking import is_convolution
+from hfcompress.modeling.statistics import counted, token_masks, tokens_read
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from hfcompress.tasks import Task
+
+
+@dataclass
+class Sensitivity:
+    """What is known of a group's reader.
+
+    Args:
+        mean: Of its input, `(channels,)`, each token weighted as `weights` says; 0 where the reader has no bias to make
+            up for it.
+        covariance: Of its input, `(channels, channels)`, weighted alike, about that mean.
+        gradient: Second moment of the loss's gradient with respect to its output, `(outputs, outputs)`, summed over an
+            example's tokens.
+        weights: By call the weight of each token that counts, `(tokens,)`, 1 on average.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    gradient: Tensor
+    weights: list[Tensor]
+
+
+@dataclass
+class _Sums:
+    count: float = 0.0
+    inputs: Any = 0.0
+    products: Any = 0.0
+    gradient: Any = 0.0
+    norms: list[Tensor] = field(default_factory=list)
+
+
+def measure_sensitivity(
+    model: PreTrainedModel,
+    groups: Sequence[Group],
+    batches: Sequence[dict[str, Tensor]],
+    task: Task,
+    focus: float,
+    seed: int,
+    progress: bool = False,
+) -> dict[str, Sensitivity]:
+    """Look at a model's readers on calibration rows: once for gradients, once for inputs.
+
+    The loss is the model's own surprise: the Fisher information of its answers (Kwon et al. 2022, arXiv 2204.09656,
+    equation 5, with the model's answers in place of labels), so that no labels are needed.
+
+    Args:
+        model: The dense model.
+        groups: Its groups, each with one reader.
+        batches: What the model is called with.
+        task: Says what of its outputs are the answers.
+        focus: How far the inputs of tokens count by the gradient there: 0 all alike, 1 by its square alone.
+        seed: Of the random signs.
+        progress: Show a bar on stderr.
+
+    Returns:
+        By group name.
+
+    Raises:
+        ModelError: Activations or gradients are NaN or infinite; the layer is named.
+    """
+    sums = {group.name: _Sums() for group in groups}
+    generator = torch.Generator().manual_seed(seed)
+    bar = tqdm(total=2 * len(batches), desc="looking at the model", unit="batch", disable=not progress)
+    with _differentiable(model), _listening(model, groups) as heard:
+        for batch in batches:
+            with torch.enable_grad():
+                surprise(model(**batch), batch, task, generator).backward()
+            for group in groups:
+                for _, output in heard.take(group.name):
+                    _add_gradient(sums[group.name], group, heard.counted(model, group, batch, output.grad))
+            bar.update()
+    weights = {name: _weights(found, focus) for name, found in sums.items()}
+    with torch.no_grad(), _listening(model, groups) as heard:
+        left = {name: iter(found) for name, found in weights.items()}
+        for batch in batches:
+            model(**batch)
+            for group in groups:
+                for given, _ in heard.take(group.name):
+                    values = heard.counted(model, group, batch, given)
+                    _add_inputs(sums[group.name], values, next(left[group.name]))
+            bar.update()
+    bar.close()
+    examples = sum(len(next(iter(batch.values()))) for batch in batches)
+    biased = {group.name: model.get_submodule(group.reader.module).bias is not None for group in groups}
+    return {name: _sensitivity(found, weights[name], examples, biased[name]) for name, found in sums.items()}
+
+
+def surprise(outputs: Any, batch: dict[str, Tensor], task: Task, generator: torch.Generator) -> Tensor:
+    """Return a scalar whose squared gradient is, on average over random signs, the Fisher information of the answers.
+
+    With answers `c` of probability `p_c` it is `Σ ε_c √p_c log p_c`, `ε_c = ±1`: the mean of its gradient's outer
+    product is `Σ p_c ∇log p_c ∇log p_cᵀ`. For numbers (regressions, embeddings) it is `Σ ε y`, the Fisher information
+    of a normal distribution around them.
+    """
+    logits, _ = task.rows(outputs, batch)
+    classes = logits is not None and logits.shape[-1] > 1
+    values = logits.float() if logits is not None else next(iter(outputs.values())).float()
+    signs = torch.randint(0, 2, values.shape, generator=generator).to(values.device) * 2.0 - 1.0
+    if not classes:
+        return (signs * values).sum()
+    several = batch.get("labels") is not None and batch["labels"].is_floating_point() and batch["labels"].dim() == 2
+    if several:  # each class by itself, present or not: p(1 - p) is the information of its logit
+        chance = values.detach().sigmoid()
+        return (signs * (chance * (1 - chance)).sqrt() * values).sum()
+    logs = values.log_softmax(-1)
+    return (signs * logs.detach().exp().sqrt() * logs).sum()
+
+
+class _Heard:
+    """What went into the groups' readers and came out in the latest run, call by call."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    def take(self, name: str) -> list[tuple[Tensor, Tensor]]:
+        """Return inputs and outputs of a group's reader, and forget them."""
+        return self.calls.pop(name, [])
+
+    def counted(self, model: PreTrainedModel, group: Group, batch: dict[str, Tensor], values: Any) -> Tensor:
+        """Return those vectors that are no padding's, `(tokens, width)`.
+
+        Raises:
+            ModelError: There are numbers among them that are NaN or infinite.
+        """
+        name = group.reader.module
+        if values is None or not torch.isfinite(values).all():
+            problem = f"'{name}' meets values that are NaN or infinite when the model runs on the calibration rows."
+            raise ModelError(Fault(name, problem, "Check its weights, or use float32 instead of half precision."))
+        mask = token_masks(model, batch)[tokens_read(model, name)]
+        return counted(values.detach(), mask, is_convolution(model.get_submodule(name)))
+
+
+@contextmanager
+def _listening(model: PreTrainedModel, groups: Iterable[Group]) -> Iterator[_Heard]:
+    heard = _Heard()
+    handles = []
+    for group in groups:
+
+        def hear(module: nn.Module, args: Any, output: Tensor, name: str = group.name) -> None:
+            if output.requires_grad:
+                output.retain_grad()
+            heard.calls.setdefault(name, []).append((args[0].detach(), output))
+
+        handles.append(model.get_submodule(group.reader.module).register_forward_hook(hear))
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _differentiable(model: PreTrainedModel) -> Iterator[None]:
+    """Let gradients flow through the activations, and into no weight but the input embeddings' own."""
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    embeddings = set(model.get_input_embeddings().parameters())
+    for parameter in before:
+        parameter.requires_grad_(parameter in embeddings)
+    try:
+        yield
+    finally:
+        for parameter, state in before.items():
+            parameter.requires_grad_(state)
+            if parameter in embeddings:
+                parameter.grad = None
+
+
+def _add_gradient(sums: _Sums, group: Group, gradient: Tensor) -> None:
+    sums.gradient = sums.gradient + (gradient.T @ gradient).double()
+    sums.norms.append(gradient.square().sum(-1))
+
+
+def _weights(sums: _Sums, focus: float) -> list[Tensor]:
+    """Return each token's weight, call by call: partly 1, partly by its gradient's square."""
+    mean = torch.cat(sums.norms).mean().clamp(min=torch.finfo(torch.float32).tiny)
+    return [(1 - focus) + focus * norms / mean for norms in sums.norms]
+
+
+def _add_inputs(sums: _Sums, values: Tensor, weights: Tensor) -> None:
+    weighted = values * weights[:, None]
+    sums.count += float(weights.sum())
+    sums.inputs = sums.inputs + weighted.sum(0).double()
+    sums.products = sums.products + (weighted.T @ values).double()
+
+
+def _sensitivity(sums: _Sums, weights: list[Tensor], examples: int, biased: bool) -> Sensitivity:
+    mean = sums.inputs / sums.count * biased
+    covariance = sums.products / sums.count - torch.outer(mean, mean)
+    return Sensitivity(mean, covariance, sums.gradient / examples, weights)

@@ -1,0 +1,133 @@
+"""Pruning as a step that trains: the options of its training, and the run itself."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+from annotated_types import Interval
+
+from hfcompress import registry
+from hfcompress.config import checked_by, option
+from hfcompress.errors import TeacherError
+from hfcompress.modeling.load import load_model, load_processor
+from hfcompress.training.loss_weights import combine_losses
+from hfcompress.training.objective import parse_losses
+from hfcompress.training.pruner import Pruner
+from hfcompress.training.run import Run, train
+from hfcompress.training.schedules import Positive
+from hfcompress.training.teacher_checks import UNTRAINED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from hfcompress.context import Context
+
+
+def _check_layer_map(name: str) -> None:
+    if ":" not in name:
+        registry.find("layer_map", name, "layer_map")
+
+
+@dataclass
+class TrainingOptions:
+    """What a model learns while it is pruned; a base of the configs of methods that train."""
+
+    teacher: str | None = option(
+        None,
+        help="with training: Hub id, folder, or in recipes the name of an earlier step, to learn from (default: the "
+        "model before pruning, where losses, temperature or alpha are given; else the labels alone)",
+    )
+    losses: Annotated[dict[str, Any] | str | None, checked_by(parse_losses)] = option(
+        None, help='with training: losses as names (kl,hidden_mse), or weights and options: {"kl": 0.7, "task": 0.3}'
+    )
+    temperature: Positive | None = option(
+        None, help="with training: temperature of the losses that have one; in recipes also {start, end, schedule}"
+    )
+    alpha: Annotated[float, Interval(ge=0, le=1)] | None = option(
+        None, help="with training: weight of the teacher's losses, shared among them; the labels get the rest"
+    )
+    layer_map: Annotated[str, checked_by(_check_layer_map)] = option(
+        "uniform", help="with training: layers that hidden losses compare: uniform, last, skip, or pairs 1:2,3:6"
+    )
+    training: dict[str, Any] = option(
+        {}, help="TrainingArguments fields, which can also be written without `training:`", recipe_only=True
+    )
+
+    @property
+    def teaches(self) -> bool:
+        """Whether there is a teacher."""
+        return any(value is not None for value in (self.teacher, self.losses, self.temperature, self.alpha))
+
+    def resolved_losses(self, default: str = "kl") -> dict[str, Any] | None:
+        """Return the losses with their weights and options; None without a teacher.
+
+        Args:
+            default: The loss of a task where the user names none.
+
+        Raises:
+            RequestError: Unknown losses or options, values out of range, or `alpha` beside explicit weights.
+        """
+        return combine_losses(self.losses, self.temperature, self.alpha, default) if self.teaches else None
+
+    def check_losses(self) -> None:
+        """Look across the fields on losses.
+
+        Raises:
+            RequestError: They do not go together.
+        """
+        self.resolved_losses()
+
+    def check_start(self, trained: bool) -> None:
+        """Check, when this is a recipe's first step, that the starting model can be its teacher.
+
+        Raises:
+            TeacherError: Its head was never trained.
+        """
+        if self.teaches and self.teacher is None and not trained:
+            raise TeacherError(UNTRAINED)
+
+
+class TrainedPruning(Protocol):
+    """The config of a pruning method that trains."""
+
+    teacher: str | None
+    layer_map: str
+    training: dict[str, Any]
+
+    def build(self, model: PreTrainedModel) -> Pruner:
+        """Return the pruner for a model."""
+
+    def resolved_losses(self, default: str = "kl") -> dict[str, Any] | None:
+        """Return the losses; None without a teacher."""
+
+
+def train_pruned(model: PreTrainedModel, config: TrainedPruning, context: Context, title: str) -> PreTrainedModel:
+    """Train a model while it is pruned; what was masked in the end is zero.
+
+    With losses it learns from a teacher: the one that is named, or a copy of the model as it comes in. Without, it
+    learns from the labels.
+
+    Args:
+        model: The model; changed in place.
+        config: How it is pruned, and what it learns.
+        context: Gives the data.
+        title: Shown beside the progress bar.
+
+    Raises:
+        RequestError: The config does not fit the model, or the schedule the training.
+        TeacherError: The teacher is not fit to teach this model.
+        InterruptedByUserError: Ctrl-C; a checkpoint was saved.
+        NonFiniteLossError: The loss became NaN or infinite.
+    """
+    losses = config.resolved_losses(context.task.default_loss)
+    pruner = config.build(model)
+    teachers = []
+    if config.teacher is not None:
+        place = str(context.earlier.get(config.teacher, config.teacher))
+        teachers = [(load_model(place, context.task), load_processor(place, context.task))]
+    elif losses is not None:
+        teachers = [(copy.deepcopy(model), context.processor)]
+    run = Run(title, config.training, teachers, losses=losses, layer_map=config.layer_map, pruning=pruner)
+    return train(model, run, context)
