@@ -16,6 +16,7 @@ from hfcompress.errors import HfcompressError, RequestError, unknown
 
 VERBS = {
     "distill": "train a small model to answer as a large one does",
+    "prune": "remove weights, heads, neurons, layers, filters or words from a model",
     "augment": "write variants of texts, without labels, for a teacher to speak on",
     "evaluate": "score models on held-out data, side by side",
     "export": "write ONNX files that answer as the model does, in float32 and in eight bits",
@@ -69,11 +70,12 @@ def _dispatch(words: list[str], debug: bool) -> None:
     name = words[0]
     if name not in VERBS:
         raise RequestError(unknown("verb", name, VERBS))
+    from hfcompress.cli.methods import with_method
     from hfcompress.cli.options import build_parser, read_arguments
 
     verb = importlib.import_module(f"hfcompress.cli.{name}").VERB
     if any(word in ("-h", "--help") for word in words[1:]):
-        print(build_parser(name, verb).format_help())  # noqa: T201
+        print(build_parser(name, with_method(verb, words[1:])).format_help())  # noqa: T201
         return
     if not debug:
         _hush()

@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from annotated_types import MinLen
 
+from hfcompress.cli.methods import method_lines, misplaced, require_method, with_method
 from hfcompress.cli.output import Output
 from hfcompress.config import gather, option, parse
 from hfcompress.errors import Fault, RequestError, closest
+from hfcompress.registry import Method
 
 
 @dataclass
@@ -65,6 +67,8 @@ class Verb:
         groups: Dataclasses whose fields are the flags; a field whose metadata says `positional` is none.
         run: Does the work.
         takes_training: Whether any TrainingArguments field is a flag too.
+        family: Of methods, of which `--method` chooses one, whose options are then flags too.
+        method: The chosen one; see `with_method`.
     """
 
     help: str
@@ -72,6 +76,8 @@ class Verb:
     groups: tuple[type, ...]
     run: Callable[[Request, Output], None]
     takes_training: bool = False
+    family: str | None = None
+    method: Method | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,13 +99,17 @@ def read_arguments(name: str, verb: Verb, words: Sequence[str]) -> tuple[Request
     Raises:
         RequestError: Unknown flags (the nearest is offered), missing ones, wrong values; all of them.
     """
-    parser = build_parser(name, verb)
-    known, rest = parser.parse_known_intermixed_args([_with_hyphens(word) for word in words])
+    words = [_with_hyphens(word) for word in words]
+    verb = with_method(verb, words)
+    known, rest = build_parser(name, verb).parse_known_intermixed_args(words)
     given = {key: value for key, value in vars(known).items() if value is not None}
     output = Output(given.pop("json", False), given.pop("quiet", False))
     extra, faults = _loose_flags(rest)
     attempts: list[Callable[[], Any]] = [partial(_parse_group, group, given) for group in verb.groups]
-    attempts.append(partial(_read_extra, verb, extra, faults))
+    if verb.family is not None and verb.method is None:  # which flags there are depends on the method
+        attempts.append(partial(require_method, verb.family, given.get("method")))
+    else:
+        attempts.append(partial(_read_extra, verb, extra, faults))
     *configs, training = gather(*attempts)
     return Request(tuple(configs), training), output
 
@@ -112,7 +122,7 @@ def build_parser(name: str, verb: Verb) -> argparse.ArgumentParser:
         prog=f"hfcompress {name}",
         usage=f"hfcompress {name} [options]",
         description=verb.help,
-        epilog=f"{more if verb.takes_training else ''}examples:\n{examples}",
+        epilog=f"{more if verb.takes_training else ''}{method_lines(name, verb)}examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -145,6 +155,8 @@ def _add_field(section: Any, field: dataclasses.Field, hint: Any) -> None:
     place = field.metadata.get("positional")
     if place:
         section.add_argument(field.name, nargs=place, default=None, help=text)
+    elif hint is bool and field.default is True:
+        section.add_argument(flag(field.name), action=argparse.BooleanOptionalAction, default=None, help=text)
     elif hint is bool:
         section.add_argument(flag(field.name), action="store_const", const="true", default=None, help=text)
     elif _is_list(hint):
@@ -164,7 +176,8 @@ def _with_default(text: str, field: dataclasses.Field) -> str:
 
 
 def _is_list(hint: Any) -> bool:
-    return str(hint).startswith("list[")
+    first = get_args(hint)[0] if type(None) in get_args(hint) else hint  # list[int] | None
+    return get_origin(first) is list
 
 
 def _is_mapping(hint: Any) -> bool:
@@ -179,6 +192,19 @@ def _parse_group(group: type, given: dict[str, Any]) -> Any:
         return parse(group, values)
     except RequestError as error:
         raise RequestError(*(f if names.get(f.where) else _as_flag(f) for f in error.faults)) from None
+
+
+def as_flags(error: RequestError, place: str) -> RequestError:
+    """Word the faults of a step's options as those of flags; others stay as they are.
+
+    Args:
+        error: Holds them.
+        place: Where the step stands in its recipe, such as `steps.0.fisher`.
+    """
+    own = f"{place}."
+    inside = (dataclasses.replace(f, where=f.where.removeprefix(own)) for f in error.faults)
+    pairs = zip(error.faults, inside, strict=True)
+    return RequestError(*(_as_flag(short) if whole.where.startswith(own) else whole for whole, short in pairs))
 
 
 def _as_flag(fault: Fault) -> Fault:
@@ -230,7 +256,9 @@ def _read_extra(verb: Verb, extra: dict[str, str], faults: list[Fault]) -> dict[
     """Take unknown flags for TrainingArguments fields, where the verb has them."""
     own = [field.name for group in verb.groups for field in _flags_of(group)]
     training: dict[str, Any] = {}
-    faults = list(faults)
+    foreign = misplaced(verb, extra) if verb.method is not None else {}
+    faults = [*faults, *foreign.values()]
+    extra = {name: value for name, value in extra.items() if name not in foreign}
     if verb.takes_training and extra:
         from hfcompress.training.options import read_training
 

@@ -39,22 +39,19 @@ class Reader:
         self.core.no_truncation()
         self.core.no_padding()
         # Words inside a text stand behind a space, which is a part of their first piece.
-        self.space = (
-            " " if isinstance(core.pre_tokenizer, ByteLevel) and not core.pre_tokenizer.add_prefix_space else ""
-        )
+        split = core.pre_tokenizer
+        self.space = " " if isinstance(split, ByteLevel) and not split.add_prefix_space else ""
 
     def read(self, texts: Sequence[Text]) -> Iterator[list[int]]:
         """Yield the tokens of each text, special ones included."""
         for start in range(0, len(texts), _BATCH):
             batch = texts[start : start + _BATCH]
-            places = {True: [], False: []}  # type: dict[bool, list[int]]
-            for place, text in enumerate(batch):
-                places[isinstance(text, tuple)].append(place)
             found: dict[int, list[int]] = {}
-            for are_words, own in places.items():
-                given = [self._input(batch[place]) for place in own]
+            for are_words in (True, False):
+                places = [place for place, text in enumerate(batch) if isinstance(text, tuple) == are_words]
+                given = [self._input(batch[place]) for place in places]
                 read = self.core.encode_batch_fast(given, is_pretokenized=are_words)
-                found.update((place, encoding.ids) for place, encoding in zip(own, read, strict=True))
+                found.update((place, encoding.ids) for place, encoding in zip(places, read, strict=True))
             yield from (found[place] for place in range(len(batch)))
 
     def words(self, text: Text) -> list[str]:

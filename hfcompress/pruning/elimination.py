@@ -11,6 +11,9 @@ from torch import Tensor
 RIDGE = 1e-4
 """Added to covariances, as a share of their mean diagonal: units that are never active make them singular."""
 
+_NOTHING = 1e-8
+"""Stands for a covariance of 0."""
+
 _SHARE = 32
 """One unit in so many goes at a time while the units are narrow: their order hardly depends on it."""
 
@@ -75,7 +78,7 @@ def eliminate(weight: Tensor, covariance: Tensor, gradient: Tensor, width: int) 
 def _inverse(covariance: Tensor) -> Tensor:
     """Return the inverse of a covariance that may be singular."""
     wide = covariance.double()
-    scale = wide.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+    scale = wide.diagonal().mean().clamp(min=_NOTHING)
     return torch.linalg.inv(wide + RIDGE * scale * torch.eye(len(wide), dtype=wide.dtype)).float()
 
 

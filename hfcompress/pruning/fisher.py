@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import torch
 from annotated_types import Ge, Gt, Interval
 
@@ -17,6 +18,7 @@ from hfcompress.errors import Fault, RequestError
 from hfcompress.modeling.groups import Group, groups_of
 from hfcompress.modeling.surgery import keep_units
 from hfcompress.pruning.budget import Choice, choose, offered, unit_macs
+from hfcompress.pruning.clock import time_units
 from hfcompress.pruning.elimination import Elimination, eliminate
 from hfcompress.pruning.rebuilding import rebuild
 from hfcompress.pruning.sensitivity import Sensitivity, measure_sensitivity
@@ -88,15 +90,11 @@ def fisher(model: PreTrainedModel, config: FisherConfig, context: Context) -> Pr
     return keep_units(model, kept).train(was_training)
 
 
-def _costs(model: PreTrainedModel, groups: list[Group], config: FisherConfig) -> dict[str, Any]:
+def _costs(model: PreTrainedModel, groups: list[Group], config: FisherConfig) -> dict[str, np.ndarray]:
     """Return by group what each number of units costs, `(units + 1,)`."""
-    import numpy as np
-
     what, _ = config.budget
     if what == "latency":
-        from hfcompress.pruning.clock import time_units
-
-        return time_units(model, groups, config.multiple)
+        return time_units(model, groups)
     price = {"macs": lambda group: unit_macs(model, group), "parameters": lambda group: group.parameters(model)}[what]
     return {group.name: np.arange(group.units + 1) * float(price(group)) for group in groups}
 
@@ -111,7 +109,7 @@ def _eliminate(model: PreTrainedModel, group: Group, known: Sensitivity) -> Elim
 
 
 def _choose(
-    groups: list[Group], orders: Mapping[str, Elimination], costs: Mapping[str, Any], config: FisherConfig
+    groups: list[Group], orders: Mapping[str, Elimination], costs: Mapping[str, np.ndarray], config: FisherConfig
 ) -> dict[str, list[int]]:
     """Return by group the units that stay."""
     choices = {}

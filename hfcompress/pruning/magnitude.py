@@ -13,8 +13,8 @@ from hfcompress.config import checked_by, gather, option
 from hfcompress.errors import Fault, RequestError
 from hfcompress.pruning.masks import Masks, value_of
 from hfcompress.pruning.schedules import Course, SparsitySchedule
-from hfcompress.pruning.statistics import read_pattern, smallest
-from hfcompress.pruning.targets import distinct, prunable, refuse_nan, some, weight_of
+from hfcompress.pruning.statistics import check_pattern, read_pattern, smallest
+from hfcompress.pruning.targets import distinct, prunable, refuse_nan, weight_of
 from hfcompress.pruning.training_step import TrainingOptions, train_pruned
 from hfcompress.registry import register
 from hfcompress.training.pruner import Length, Pruner, PrunerConfig
@@ -79,8 +79,7 @@ class MagnitudeConfig(TrainingOptions, SparsitySchedule, PrunerConfig):
             ModelError: Weights are NaN or infinite.
         """
         found = distinct(prunable(model, self.layers, self.modules, self.exclude, embeddings=True))
-        if self.pattern is not None:
-            _check_pattern(self.pattern, found)
+        check_pattern(found, self.pattern)
         refuse_nan(found)
         return found
 
@@ -168,20 +167,6 @@ def _rows(module: nn.Module, values: Tensor) -> Tensor:
     from transformers.pytorch_utils import Conv1D
 
     return values.T if isinstance(module, Conv1D) else values.view(len(values), -1)
-
-
-def _check_pattern(pattern: str, modules: Mapping[str, nn.Module]) -> None:
-    _, of = read_pattern(pattern)
-    unfit: dict[int, list[str]] = {}
-    for name, module in modules.items():
-        inputs = _rows(module, weight_of(module)).shape[-1]
-        if inputs % of:
-            unfit.setdefault(inputs, []).append(name)
-    if unfit:
-        problems = (
-            f"{pattern} does not divide the {inputs} inputs of {some(names)}." for inputs, names in unfit.items()
-        )
-        raise RequestError(*(Fault("pattern", problem, "Leave them out (exclude).") for problem in problems))
 
 
 class MagnitudePruner(Pruner):

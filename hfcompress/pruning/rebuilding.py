@@ -18,7 +18,7 @@ from hfcompress.modeling.statistics import counted, token_masks, tokens_read
 from hfcompress.pruning.elimination import RIDGE
 from hfcompress.pruning.sensitivity import Sensitivity
 from hfcompress.pruning.statistics import rows_of
-from hfcompress.pruning.walk import Walk
+from hfcompress.pruning.walk import Walk, can_walk
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,7 +54,7 @@ def rebuild(
     todo = [group for group in groups if len(kept[group.name]) < group.units]
     bar = tqdm(total=len(todo), desc="rebuilding", unit="group", disable=not progress)
     for blocks, layers in stacks_of(model):
-        if blocks.shared:  # a layer that is called several times has no one place in the stream
+        if not can_walk(model, blocks, layers, batches[0]):
             for group in _inside(todo, model, layers):
                 _rebuild_at_once(model, group, kept[group.name], sensitivity[group.name])
                 bar.update()

@@ -144,11 +144,15 @@ class _Heard:
             ModelError: There are numbers among them that are NaN or infinite.
         """
         name = group.reader.module
-        if values is None or not torch.isfinite(values).all():
-            problem = f"'{name}' meets values that are NaN or infinite when the model runs on the calibration rows."
-            raise ModelError(Fault(name, problem, "Check its weights, or use float32 instead of half precision."))
+        _refuse_nan(values, name)
         mask = token_masks(model, batch)[tokens_read(model, name)]
         return counted(values.detach(), mask, is_convolution(model.get_submodule(name)))
+
+
+def _refuse_nan(values: Tensor, name: str) -> None:
+    if not torch.isfinite(values).all():
+        problem = f"'{name}' meets values that are NaN or infinite when the model runs on the calibration rows."
+        raise ModelError(Fault(name, problem, "Check its weights, or use float32 instead of half precision."))
 
 
 @contextmanager
@@ -157,7 +161,10 @@ def _listening(model: PreTrainedModel, groups: Iterable[Group]) -> Iterator[_Hea
     handles = []
     for group in groups:
 
-        def hear(module: nn.Module, args: Any, output: Tensor, name: str = group.name) -> None:
+        def hear(
+            module: nn.Module, args: Any, output: Tensor, name: str = group.name, place: str = group.reader.module
+        ) -> None:
+            _refuse_nan(args[0], place)
             if output.requires_grad:
                 output.retain_grad()
             heard.calls.setdefault(name, []).append((args[0].detach(), output))

@@ -83,7 +83,7 @@ def refuse_nan(modules: dict[str, nn.Module]) -> None:
     """
     wrong = [name for name, module in modules.items() if not weight_of(module).isfinite().all()]
     if wrong:
-        problem = f"weights of {some(wrong)} are NaN or infinite."
+        problem = f"weights of {_some(wrong)} are NaN or infinite."
         raise ModelError(Fault("", problem, "Start from a sound checkpoint, or leave them out (exclude)."))
 
 
@@ -125,7 +125,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def _unmatched(where: str, patterns: Sequence[str] | None, named: dict[str, nn.Module]) -> list[Fault]:
     return [
-        Fault(where, f"'{pattern}' matches nothing.", f"There are for example {some(list(named))}.")
+        Fault(where, f"'{pattern}' matches nothing.", f"There are for example {_some(list(named))}.")
         for pattern in patterns or ()
         if named and not any(fnmatchcase(name, pattern) for name in named)
     ]
@@ -149,7 +149,7 @@ def _half_ties(model: PreTrainedModel, found: dict[str, nn.Module]) -> list[Faul
     ]
 
 
-def some(names: Sequence[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     """Return some of the names, from all over the list, for an error."""
     step = max(1, len(names) // _SHOWN)
     shown = names[::step][:_SHOWN]

@@ -75,8 +75,9 @@ def vocabulary(model: PreTrainedModel, config: VocabularyConfig, context: Contex
     The corpus is the training rows, those without labels, and `corpus`; what is held out does not decide. Every text of
     it is read again with the new tokenizer: it gives the same pieces, so that classification, tagging and embeddings
     are the same. Heads over words give the same logits for the words that are left; their probabilities are those of
-    before, divided by the share that these words had. With `min_count` or `size` that holds for the texts of which all
-    tokens stay; the others fall into smaller pieces.
+    before, divided by the share that these words had (greedy decoding that only met kept words is the same; beam search
+    and sampling compare probabilities, which have grown). With `min_count` or `size` that holds for the texts of which
+    all tokens stay; the others fall into smaller pieces.
 
     Raises:
         ModelError: The model has no vocabulary, its tokenizer is a slow one, or the two do not belong together.

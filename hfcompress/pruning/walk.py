@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from hfcompress.modeling.blocks import Blocks
@@ -95,7 +97,7 @@ class Walk:
         added: list[Tensor] = []
 
         def note_writer(module: nn.Module, args: Any) -> None:
-            found["stream"] = args[0]
+            found.setdefault("stream", args[0])  # DeBERTa then projects positions with the same layer
 
         def note_reader(module: nn.Module, args: Any, output: Tensor) -> None:
             found.update(inputs=args[0], output=output)
@@ -122,6 +124,11 @@ class Walk:
         return Seen(found["inputs"], found["output"], stream)
 
 
+def can_walk(model: PreTrainedModel, blocks: Blocks, layers: nn.ModuleList, batch: Batch) -> bool:
+    """Say whether a stack's layers are called one by one, in a way that hooks hear of (SqueezeBERT's are not)."""
+    return not blocks.shared and len(_record(model, layers[-1:], batch)[0]) == 1
+
+
 def _record(model: PreTrainedModel, layers: nn.ModuleList, batch: Batch) -> tuple[list[_Call], Tensor]:
     """Run a model once; return what each layer is given, and the hidden states that the first one is given."""
     calls: list[_Call] = []
@@ -135,9 +142,11 @@ def _record(model: PreTrainedModel, layers: nn.ModuleList, batch: Batch) -> tupl
             start.append(kwargs["hidden_states"] if named else args[0])
 
     handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
+    # A cache would be filled by every run of a layer.
+    options = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
     try:
-        model(**batch)
+        model(**batch, **options)
     finally:
         for handle in handles:
             handle.remove()
-    return calls, start[0]
+    return calls, start[0] if start else torch.empty(0)

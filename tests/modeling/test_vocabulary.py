@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from transformers import AutoModel, GenerationConfig
+from transformers import AutoModel, AutoModelForMaskedLM, GenerationConfig
 
 from hfcompress.errors import ModelError
+from hfcompress.modeling.groups import groups_of
+from hfcompress.modeling.surgery import keep_units
 from hfcompress.modeling.vocabulary import keep_rows, named_tokens, require_vocabulary, vocabulary_axes
 from tests.tiny import HEADS, VISION, tiny_head, tiny_inputs
 
@@ -178,3 +180,15 @@ def test_it_trains_after_that():
 def test_an_auto_model_reads_the_trimmed_folder(tmp_path):
     keep_rows(tiny_head("t5", "ForSeq2SeqLM"), [0, 3, 9]).save_pretrained(tmp_path)
     assert AutoModel.from_pretrained(tmp_path).get_input_embeddings().weight.shape == (3, 32)
+
+
+def test_layers_of_unequal_width_stay_as_they_are(tmp_path):
+    model = tiny_head("bert", "ForMaskedLM")
+    inputs, rows = {"input_ids": torch.tensor([[2, 7, 9, 3]])}, list(range(20))
+    keep_units(model, {groups_of(model, ("neurons",))[0].name: [0, 3, 5]})
+    before = model(**inputs).logits[..., rows]
+    keep_rows(model, rows)
+    assert torch.equal(model(**inputs).logits, before)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(loaded(**inputs).logits, before)

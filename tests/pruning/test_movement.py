@@ -1,65 +1,11 @@
-"""Movement pruning's masks: when they are decided, what they silence, and that removed equals masked."""
-
-import copy
+"""Movement pruning's masks and scores: how many, decided when, learned how, kept in a checkpoint."""
 
 import pytest
 import torch
 
-from hfcompress.config import parse
-from hfcompress.errors import ModelError, RequestError
-from hfcompress.modeling.groups import groups_of
-from hfcompress.pruning.movement import MovementConfig
-from hfcompress.pruning.silent import remove_silent
-from hfcompress.training.pruner import Length
+from hfcompress.errors import RequestError
+from tests.pruning.movements import pruner_of, scramble
 from tests.tiny import tiny_head, tiny_inputs, tiny_model
-
-STRUCTURES = ["none", "block", "heads", "neurons", "heads_and_neurons", "block_and_neurons"]
-WEIGHTS = ["none", "block"]
-LENGTH = Length(steps=10, steps_per_epoch=5)
-
-
-def pruner_of(model, **options):
-    """A pruner that is attached and prepared: two steps of warm-up, four that prune, four of cool-down."""
-    if str(options.get("structure", "")).startswith("block"):
-        options = {"block": [4, 4], **options}
-    config = parse(MovementConfig, {"warmup": 2, "cooldown": 4, **options})
-    pruner = config.build(model)
-    pruner.attach(model)
-    pruner.prepare(LENGTH)
-    return pruner
-
-
-def scramble(pruner, seed=0):
-    """Give the scores random values, as if they had been learned."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for scores in pruner.learned.parameters():
-            scores.normal_()
-
-
-def answer(model, inputs):
-    with torch.no_grad():
-        outputs = model(**inputs)
-    return outputs.logits if "logits" in outputs else outputs.last_hidden_state
-
-
-def zeros(model):
-    weights = [p for name, p in model.named_parameters() if name.endswith("dense.weight") and "layer." in name]
-    return sum(int((p == 0).sum()) for p in weights)
-
-
-@pytest.mark.parametrize("structure", STRUCTURES)
-def test_no_sparsity_changes_nothing(structure):
-    model = tiny_model()
-    before, inputs = copy.deepcopy(model), tiny_inputs(model)
-    pruner = pruner_of(model, sparsity=0.0, structure=structure)
-    scramble(pruner)
-    pruner.set_step(9)
-    assert torch.equal(answer(model, inputs), answer(before, inputs))
-    pruner.finish()
-    assert (pruner.sparsity, pruner.target) == (0.0, 0.0)
-    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before.parameters(), strict=True))
-    assert getattr(model.config, "quantization_config", None) is None
 
 
 @pytest.mark.parametrize("scope", ["local", "global"])
@@ -131,128 +77,6 @@ def test_masks_stay_between_two_choices(options, step):
     scramble(pruner)
     pruner.set_step(step)
     assert all(torch.equal(mask, before[name]) for name, mask in masks(pruner).items())
-
-
-OTHERS = ["gpt2", "llama", "t5", "squeezebert", "modernbert", "deberta-v2", "vit"]
-CASES = [("bert", structure) for structure in STRUCTURES]
-CASES += [(family, structure) for family in OTHERS for structure in ("none", "block_and_neurons", "heads_and_neurons")]
-
-
-@pytest.mark.parametrize(("family", "structure"), CASES)
-def test_finished_equals_masked(family, structure):
-    model = tiny_head(family)
-    inputs = tiny_inputs(model)
-    before = sum(parameter.numel() for parameter in model.parameters())
-    pruner = pruner_of(model, sparsity=0.5, structure=structure)
-    scramble(pruner)
-    pruner.set_step(9)
-    expected = answer(model, inputs)
-    pruner.finish()
-    torch.testing.assert_close(answer(model, inputs), expected, atol=1e-5, rtol=1e-5)
-    if structure not in WEIGHTS:
-        after = sum(parameter.numel() for parameter in model.parameters())
-        kinds = {"block_and_neurons": ["neurons"], "heads_and_neurons": ["heads", "neurons"]}.get(
-            structure, [structure]
-        )
-        whole = {group.name: group.units for group in groups_of(tiny_head(family), kinds)}
-        assert after < before
-        for group in groups_of(model, kinds):
-            assert group.units <= whole[group.name] // 2
-
-
-@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5", "deberta-v2"])
-def test_every_unit_of_a_layer_can_go(family):
-    model = tiny_head(family)
-    inputs, places = tiny_inputs(model), [group.name for group in groups_of(model)]
-    pruner = pruner_of(model, sparsity=0.5, structure="heads_and_neurons", scope="global")
-    with torch.no_grad():
-        for name, scores in zip([one.name for one in pruner._scored], pruner.learned.parameters(), strict=True):
-            scores.fill_(-1.0 if name in places[:2] else 1.0)
-    pruner.set_step(9)
-    expected = answer(model, inputs)
-    pruner.finish()
-    torch.testing.assert_close(answer(model, inputs), expected, atol=1e-5, rtol=1e-5)
-    assert not set(places[:2]) & {group.name for group in groups_of(model)}
-
-
-@pytest.mark.parametrize("structure", ["none", "block"])
-@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5"])
-def test_what_is_left_empty_is_removed(family, structure):
-    """Neurons 0 to 3 of each layer are not given any more, the first head is not read: both go, and no bias stays."""
-    model = tiny_head(family)
-    inputs = tiny_inputs(model)
-    heads, neurons = groups_of(model, ["heads"]), groups_of(model, ["neurons"])
-    pruner = pruner_of(model, sparsity=0.3, structure=structure, scope="global")
-    with torch.no_grad():
-        for one, scores in zip(pruner._scored, pruner.learned.parameters(), strict=True):
-            scores.fill_(1.0)
-            for group in neurons:
-                for channels in group.writers:
-                    if channels.module == one.name:
-                        scores[channels.of([0, 1, 2, 3], group.units)[:: one.rows] // one.rows] = -1.0
-            for group in heads:
-                if group.reader.module == one.name:
-                    scores[:, group.reader.of([0], group.units)[:: one.columns] // one.columns] = -1.0
-    share = sum(int((scores < 0).sum()) for scores in pruner.learned.parameters())
-    share /= sum(scores.numel() for scores in pruner.learned.parameters())
-    pruner.config.sparsity = share
-    pruner.prepare(LENGTH)
-    pruner.set_step(9)
-    assert pruner.sparsity == pytest.approx(share, abs=1e-12)
-    expected = answer(model, inputs)
-    pruner.finish()
-    torch.testing.assert_close(answer(model, inputs), expected, atol=1e-5, rtol=1e-5)
-    assert [group.units for group in groups_of(model, ["heads"])] == [group.units - 1 for group in heads]
-    assert [group.units for group in groups_of(model, ["neurons"])] == [group.units - 4 for group in neurons]
-
-
-def test_what_is_left_empty_can_stay():
-    model = tiny_model()
-    pruner = pruner_of(model, sparsity=0.99, remove_empty=False)
-    scramble(pruner)
-    pruner.set_step(9)
-    biases = [parameter.detach().clone() for name, parameter in model.named_parameters() if name.endswith("bias")]
-    pruner.finish()
-    after = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
-    assert all(torch.equal(one, other) for one, other in zip(biases, after, strict=True))
-
-
-def test_a_neuron_that_is_constant_stays():
-    """Without weights but with a bias it gives gelu(bias) everywhere."""
-    model = tiny_model()
-    layer = model.bert.encoder.layer[0]
-    with torch.no_grad():
-        layer.intermediate.dense.weight[:2] = 0
-        layer.intermediate.dense.bias[:2] = torch.tensor([0.5, 0.0])
-    inputs = tiny_inputs(model)
-    expected = answer(model, inputs)
-    remove_silent(model)
-    assert layer.intermediate.dense.weight.shape == (63, 32)
-    assert layer.intermediate.dense.bias[0] == 0.5
-    torch.testing.assert_close(answer(model, inputs), expected, atol=1e-6, rtol=1e-6)
-
-
-def test_a_neuron_without_weights_stays_where_its_activation_is_not_zero_at_zero():
-    model = tiny_model(hidden_act="sigmoid")
-    with torch.no_grad():
-        model.bert.encoder.layer[0].intermediate.dense.weight[:2] = 0
-        model.bert.encoder.layer[0].intermediate.dense.bias[:2] = 0
-    remove_silent(model)
-    assert model.bert.encoder.layer[0].intermediate.dense.weight.shape == (64, 32)
-
-
-@pytest.mark.parametrize(("part", "left"), [("value", 3), ("query", 4), ("key", 4)])
-def test_a_head_goes_with_its_values_not_with_its_queries(part, left):
-    model = tiny_model()
-    module = model.get_submodule(f"bert.encoder.layer.0.attention.self.{part}")
-    with torch.no_grad():
-        module.weight[8:16] = 0
-        module.bias[8:16] = 0
-    inputs = tiny_inputs(model)
-    expected = answer(model, inputs)
-    remove_silent(model)
-    assert groups_of(model, ["heads"])[0].units == left
-    torch.testing.assert_close(answer(model, inputs), expected, atol=1e-6, rtol=1e-6)
 
 
 def test_scores_of_masked_units_go_on_learning():
@@ -341,47 +165,9 @@ def test_what_decides_the_masks_is_in_the_state():
         pruner_of(tiny_model(), sparsity=0.5, structure="heads").load_state(state)
 
 
-def test_filters_choose_layers():
-    model = tiny_model()
-    pruner = pruner_of(model, sparsity=0.5, structure="heads_and_neurons", layers=[1], exclude=["*.attention.*"])
-    assert [one.name for one in pruner._scored] == ["encoder.layer.1.neurons"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "sparsity: is missing"),
-        ({"sparsity": 1.0}, "sparsity: input should be less than 1"),
-        ({"variant": "soft", "sparsity": 0.5}, "sparsity: does nothing with variant soft"),
-        ({"sparsity": 0.5, "regularization": 3}, "regularization: does nothing with variant hard"),
-        ({"sparsity": 0.5, "block": [4, 4]}, "block: does nothing with structure none"),
-        ({"sparsity": 0.5, "structure": "block", "block": [4]}, "block: list should have at least 2 items"),
-        ({"sparsity": 0.5, "structure": "block", "block": [4, 0]}, "greater than or equal to 1"),
-        ({"sparsity": 0.5, "structure": "rows"}, "structure"),
-        ({"variant": "soft", "warmup": 0.6, "cooldown": 0.6}, "leave no part of it"),
-        ({"sparsity": 0.5, "initial_sparsity": 0.6}, "above the final sparsity"),
-    ],
-)
-def test_what_does_not_fit_is_refused(options, message):
-    with pytest.raises(RequestError, match=message):
-        parse(MovementConfig, options)
-
-
-def test_an_architecture_without_heads_is_refused():
-    with pytest.raises(ModelError, match="resnet has no heads"):
-        parse(MovementConfig, {"sparsity": 0.5, "structure": "heads"}).build(tiny_head("resnet"))
-
-
 def test_weights_of_convolutions_can_be_pruned():
     model = tiny_head("resnet")
     pruner = pruner_of(model, sparsity=0.5)
     pruner.set_step(9)
     pruner.finish()
     assert pruner.sparsity == pytest.approx(0.5, abs=1e-3)
-
-
-def test_weights_that_are_not_numbers_are_refused():
-    model = tiny_model()
-    model.bert.encoder.layer[0].output.dense.weight.data[0, 0] = float("nan")
-    with pytest.raises(ModelError, match="NaN or infinite"):
-        parse(MovementConfig, {"sparsity": 0.5}).build(model)
