@@ -24,11 +24,12 @@ def with_method(verb: Verb, words: Sequence[str]) -> Verb:
     if method is None:
         return verb
     first, *rest = verb.groups
+    fields = [field.name for field in dataclasses.fields(method.config)]
     return dataclasses.replace(
         verb,
         help=f"{verb.help}\n\n{method.name}: {method.help}",
         groups=(first, method.config, *rest),
-        takes_training="training" in _options(method),
+        takes_training="training" in fields,
         method=method,
     )
 
@@ -64,31 +65,29 @@ def misplaced(verb: Verb, names: Iterable[str]) -> dict[str, Fault]:
         verb: With its method.
         names: Of flags that are not the verb's, with underscores.
     """
+    from hfcompress.cli.options import flag
     from hfcompress.training.options import training_fields
 
-    assert verb.family is not None
-    assert verb.method is not None
-    others = {name: _options(method) for name, method in registry.methods(verb.family).items()}
+    if verb.method is None:
+        return {}
+    chosen = verb.method.name
+    options = {name: _options(method) for name, method in registry.methods(verb.method.family).items()}
     training = {} if verb.takes_training else training_fields()
-    allowed = f"Its options: {', '.join(map(_flag, others[verb.method.name]))}."
+    takes = f"{chosen} takes {', '.join(map(flag, options[chosen]))}."
     found = {}
     for name in names:
-        having = [other for other, options in others.items() if name in options]
+        having = [other for other, theirs in options.items() if name in theirs]
         if having:
-            found[name] = Fault(_flag(name), f"{verb.method.name} does not take it, {_listed(having)}.", allowed)
+            found[name] = Fault(flag(name), f"is an option of {_listed(having)}.", takes)
         elif name in training:
-            found[name] = Fault(_flag(name), f"is for training, and {verb.method.name} does not train.", allowed)
+            found[name] = Fault(flag(name), f"is for training, and {chosen} does not train.", takes)
     return found
 
 
 def _options(method: registry.Method) -> list[str]:
-    return [field.name for field in dataclasses.fields(method.config)]
+    return [field.name for field in dataclasses.fields(method.config) if not field.metadata.get("recipe_only")]
 
 
 def _listed(names: Sequence[str]) -> str:
     *most, last = names
-    return f"{', '.join(most)} and {last} do" if most else f"{last} does"
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return f"{', '.join(most)} and {last}" if most else last

@@ -127,7 +127,9 @@ def build_parser(name: str, verb: Verb) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for group in verb.groups:
-        section = parser.add_argument_group((group.__doc__ or "").strip().split("\n")[0].rstrip("."))
+        of_method = verb.method is not None and group is verb.method.config
+        title = f"Options of {name} --method {verb.method.name}" if of_method else (group.__doc__ or "").split("\n")[0]
+        section = parser.add_argument_group(title.strip().rstrip("."))
         for field in _flags_of(group):
             _add_field(section, field, get_type_hints(group)[field.name])
     shared = parser.add_argument_group("Output")
@@ -256,7 +258,7 @@ def _read_extra(verb: Verb, extra: dict[str, str], faults: list[Fault]) -> dict[
     """Take unknown flags for TrainingArguments fields, where the verb has them."""
     own = [field.name for group in verb.groups for field in _flags_of(group)]
     training: dict[str, Any] = {}
-    foreign = misplaced(verb, extra) if verb.method is not None else {}
+    foreign = misplaced(verb, extra) if extra else {}
     faults = [*faults, *foreign.values()]
     extra = {name: value for name, value in extra.items() if name not in foreign}
     if verb.takes_training and extra:

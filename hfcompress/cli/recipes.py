@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfcompress.cli.options import OutputOptions, ShipOptions
 from hfcompress.cli.output import Output
-from hfcompress.cli.tables import LATENCY_NOTE, plan_table, results_table
+from hfcompress.cli.tables import AT_MOST_NOTE, LATENCY_NOTE, plan_table, results_table
 from hfcompress.errors import HfcompressError, InterruptedByUserError
 from hfcompress.processes import is_main_process
 
@@ -30,7 +30,7 @@ def run_recipe(
     from hfcompress.export.config import ExportConfig
     from hfcompress.hub.access import check_push
     from hfcompress.pipeline.job import finished, prepare
-    from hfcompress.pipeline.plan import plan_steps
+    from hfcompress.pipeline.plan import plan_steps, trains
     from hfcompress.pipeline.provenance import refuse_output
     from hfcompress.pipeline.runner import run
 
@@ -42,13 +42,16 @@ def run_recipe(
     job = prepare(recipe)
     if ship.push_to_hub and not options.dry_run:
         check_push(ship.push_to_hub, public=ship.public, say=output.say)  # now, not after hours of training
+    if not job.trained and not trains(job.steps[0]):
+        output.say("note: the model's head was never trained for this task, and the first step does not train it either")
     if options.dry_run:
         plans = plan_steps(job.config, job.steps, job.task, job.data)
         record = {"training_rows": len(job.data.train), "validation_rows": len(job.data.validation)}
         heading = (
             f"{record['training_rows']} training and {record['validation_rows']} validation rows; nothing was written."
         )
-        output.result(record | {"steps": [plan.to_dict() for plan in plans]}, plan_table(plans), heading)
+        notes = [AT_MOST_NOTE] if any(plan.at_most for plan in plans) else []
+        output.result(record | {"steps": [plan.to_dict() for plan in plans]}, plan_table(plans), *notes, heading)
         return
     done = finished(job, options.output_dir) if reuse and not options.overwrite else None
     if done is not None:

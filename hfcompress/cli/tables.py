@@ -62,14 +62,19 @@ LATENCY_NOTE = (
 )
 
 
+AT_MOST_NOTE = (
+    "at most: what pruning leaves is known once it has looked at the model and the data; zeros alone remove nothing."
+)
+
+
 def plan_table(plans: Sequence[Any]) -> Any:
     """Show what steps would make and cost."""
     columns = ["step", "parameters", "GMACs", "training steps", "memory MB, activations apart", "disk MB, at most"]
     rows = [
         [
             plan.name,
-            count(plan.parameters),
-            f"{plan.macs / 1e9:.2f}",
+            f"{'at most ' if plan.at_most else ''}{count(plan.parameters)}",
+            f"{'at most ' if plan.at_most else ''}{plan.macs / 1e9:.2f}",
             f"{plan.optimizer_steps}",
             f"{plan.memory_bytes / 1e6:,.0f}",
             f"{plan.disk_bytes / 1e6:,.0f}",

@@ -20,6 +20,7 @@ class StructureQuantizer(HfQuantizer):
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
         apply_structure(model)
+        model.tie_weights()  # transformers 4 finds out here which weights the file need not hold
         return model
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from hfcompress.errors import Fault, ModelError
-from hfcompress.modeling.emptied import Emptied, constant_for, zeros_for
+from hfcompress.modeling.emptied import Constant, Emptied, Zeros, constant_for, zeros_for
 from hfcompress.modeling.families import FAMILIES
 from hfcompress.modeling.groups import Place, attention_of, channels_in, head_width, places_of
 from hfcompress.modeling.position_bias import pick_heads
@@ -203,3 +203,16 @@ def _width_of(place: Place) -> int:
         return channels_in(reader)
     is_fused = len(place.parts) == 2
     return int(first.width) // (3 if is_fused else 1)  # type: ignore[arg-type]
+
+
+def record(model: PreTrainedModel, structure: Structure, name: str) -> None:
+    """Write down in a manifest what a module is now."""
+    module = model.get_submodule(name)
+    if isinstance(module, Zeros):
+        entry: dict[str, object] = {"zeros": module.width}
+    elif isinstance(module, Constant):
+        entry = {"constant": module.width}
+    else:
+        weight: torch.Tensor = module.weight  # type: ignore[assignment]
+        entry = {"shape": list(weight.shape)}
+    structure.modules[relative_name(model, name)] = entry

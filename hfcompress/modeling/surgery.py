@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
 from hfcompress.errors import Fault, ModelError, unknown
 from hfcompress.modeling.cut import cut
-from hfcompress.modeling.emptied import Constant, Zeros, constant_for, zeros_for
+from hfcompress.modeling.emptied import constant_for, zeros_for
 from hfcompress.modeling.groups import Channels, Group, groups_of
+from hfcompress.modeling.hidden import keep_hidden as keep_hidden
 from hfcompress.modeling.resize import keep_inputs, keep_outputs
 from hfcompress.modeling.simplify import simplify
-from hfcompress.modeling.structure import Structure, fit_attention, relative_name, structure_of
+from hfcompress.modeling.structure import Structure, fit_attention, record, structure_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,16 +111,3 @@ def _empty(model: PreTrainedModel, group: Group, structure: Structure) -> None:
 def _put(model: PreTrainedModel, channels: Channels, module: nn.Module) -> None:
     place, _, last = channels.module.rpartition(".")
     setattr(model.get_submodule(place), last, module.train(model.training))
-
-
-def record(model: PreTrainedModel, structure: Structure, name: str) -> None:
-    """Write down in a manifest what a module is now."""
-    module = model.get_submodule(name)
-    if isinstance(module, Zeros):
-        entry: dict[str, object] = {"zeros": module.width}
-    elif isinstance(module, Constant):
-        entry = {"constant": module.width}
-    else:
-        weight: torch.Tensor = module.weight  # type: ignore[assignment]
-        entry = {"shape": list(weight.shape)}
-    structure.modules[relative_name(model, name)] = entry

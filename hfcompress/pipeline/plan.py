@@ -26,11 +26,12 @@ class StepPlan:
 
     Args:
         name: The step.
-        parameters: Of the model that comes out.
+        parameters: Of the model that comes out; with `at_most`, no more than that.
         macs: Of that model, for one text of 128 tokens.
         memory_bytes: Weights, gradients, optimizer and the teacher; activations come on top.
         optimizer_steps: Of training; 0 for a step that does not train.
         disk_bytes: Two checkpoints at the most, and the model.
+        at_most: How much is left is only known once the step has looked at the model and the data.
     """
 
     name: str
@@ -39,6 +40,7 @@ class StepPlan:
     memory_bytes: int
     optimizer_steps: int
     disk_bytes: int
+    at_most: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -57,14 +59,16 @@ def plan_steps(config: PretrainedConfig, steps: list[Step], task: Task, data: Ta
     plans = []
     made: dict[str, PretrainedConfig] = {}
     before = measure_size(config, task)
+    at_most = False
     for step in steps:
-        if step.method.plan is not None:
-            config = step.method.plan(step.config, config, made)
-        made[step.name] = config
+        planned = step.method.plan(step.config, config, made) if step.method.plan is not None else config
+        # What pruning removes is in the data, unless the plan says it; what was unknown stays so for the steps after it.
+        at_most |= step.method.family == "pruning" and planned == config
+        config = made[step.name] = planned
         size = measure_size(config, task)
-        trains = hasattr(step.config, "training")
-        copies = _TRAINING_COPIES if trains else 1
-        taught = hasattr(step.config, "teacher")
+        trained = trains(step)
+        copies = _TRAINING_COPIES if trained else 1
+        taught = trained and hasattr(step.config, "teacher") and getattr(step.config, "teaches", True)
         teacher = before.parameters if taught else 0
         rows = len(data.with_unlabeled) if taught else len(data.train)
         plans.append(
@@ -73,12 +77,18 @@ def plan_steps(config: PretrainedConfig, steps: list[Step], task: Task, data: Ta
                 parameters=size.parameters,
                 macs=size.macs,
                 memory_bytes=_FLOAT * (copies * size.parameters + teacher),
-                optimizer_steps=optimizer_steps(step.config.training, rows) if trains else 0,
+                optimizer_steps=optimizer_steps(step.config.training, rows) if trained else 0,
                 disk_bytes=_FLOAT * size.parameters * (2 * (copies - 1) + 1),
+                at_most=at_most,
             )
         )
         before = size
     return plans
+
+
+def trains(step: Step) -> bool:
+    """Say whether a step trains; some methods do only when their option `train` is set."""
+    return hasattr(step.config, "training") and getattr(step.config, "train", True)
 
 
 def optimizer_steps(training: dict[str, Any], rows: int) -> int:

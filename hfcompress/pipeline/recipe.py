@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -19,6 +19,8 @@ from hfcompress.data import DataConfig
 from hfcompress.errors import Fault, RequestError, closest, unknown
 from hfcompress.export.config import ExportConfig
 from hfcompress.tasks import find_task
+
+T = TypeVar("T")
 
 _PLACES = (Path(__file__).parents[1] / "recipes", Path(__file__).parents[2] / "recipes")
 """Where recipes lie: inside an installed package, or beside it in a checkout."""
@@ -187,21 +189,25 @@ def parse_step(method: registry.Method, options: Mapping[str, Any], where: str =
 
     own = [field.name for field in dataclasses.fields(method.config)]
     if "training" not in own:
-        return parse(method.config, options, where)
+        return _placed(where, lambda: parse(method.config, options, where))
     tidy = {str(key).replace("-", "_"): value for key, value in options.items()}
     nested = tidy.pop("training", {})
     if not isinstance(nested, Mapping):
         raise RequestError(Fault(f"{where}.training", f"takes options by name, got {nested!r}."))
     given = {**nested, **{key: tidy.pop(key) for key in list(tidy) if key not in own}}
-    config, training = gather(lambda: _parse(method.config, tidy, where), lambda: read_training(given, own, where))
+    config, training = gather(
+        lambda: _placed(where, lambda: parse(method.config, tidy, where)), lambda: read_training(given, own, where)
+    )
     config.training = training
+    if training and hasattr(config, "check"):  # now that all of it is there
+        _placed(where, config.check)
     return config
 
 
-def _parse(cls: type, options: Mapping[str, Any], where: str) -> Any:
-    """Check options; a config's own checks do not know where in the recipe it stands."""
+def _placed(where: str, attempt: Callable[[], T]) -> T:
+    """Call a function; a config's own checks do not know where in the recipe it stands."""
     try:
-        return parse(cls, options, where)
+        return attempt()
     except RequestError as error:
         known = (
             f if f.where.startswith(where) else dataclasses.replace(f, where=f"{where}.{f.where}") for f in error.faults

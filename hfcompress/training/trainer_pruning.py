@@ -49,6 +49,7 @@ class PruningMixin(_Trainer):
     pruner: Pruner | None = None
     _pruning: PrunerCallback
     _finished = False
+    _makes_optimizer = True
 
     def add_pruning(self, pruning: PruningLike) -> None:
         """Prune from the next training on.
@@ -76,6 +77,9 @@ class PruningMixin(_Trainer):
         """Train; what was masked in the end is zero afterwards."""
         if self.pruner is not None and self._finished:
             self._attach(self.pruner)
+            if self._makes_optimizer:  # the last one trained scores and units that are not there any more
+                self.optimizer = self.lr_scheduler = None
+        self._makes_optimizer = self.optimizer is None
         result = super().train(*args, **kwargs)
         if self.pruner is not None:
             self.pruner.finish()

@@ -157,3 +157,13 @@ def test_it_is_a_step(tmp_path):
     model = method.target(tiny_model(), config, tiny_context(tmp_path))
     assert model.bert.encoder.layer[1].output.dense.weight.shape == (32, 16)
     assert not any("forward_pre" in name and hooks for m in model.modules() for name, hooks in vars(m).items())
+
+
+def test_training_again_goes_on_pruning(tmp_path):
+    """Scores and whole heads are gone from the first optimizer; the second training makes its own."""
+    trainer = trainer_of(tmp_path, sparsity=0.3, structure="heads_and_neurons")
+    trainer.train()
+    once = sum(parameter.numel() for parameter in trainer.model.parameters())
+    trainer.train()
+    assert trainer.state.global_step == STEPS
+    assert sum(parameter.numel() for parameter in trainer.model.parameters()) <= once

@@ -1,0 +1,115 @@
+"""Removing dimensions of the hidden state, in all layers alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from hfcompress.errors import Fault, ModelError
+from hfcompress.modeling.emptied import Constant, Emptied
+from hfcompress.modeling.families import blocks_of, stacks_of
+from hfcompress.modeling.groups import channels_in, channels_out, places_of
+from hfcompress.modeling.resize import keep_inputs, keep_outputs
+from hfcompress.modeling.structure import record, structure_of, write_structure
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_ENCODERS = ("bert", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
+_FAMILIES = (*_ENCODERS, "llama", "qwen2", "qwen3")
+# Layers of heads and poolers that are not the last, and what stands between embeddings and layers.
+_INNER = ("dense", "pre_classifier", "vocab_transform", "embeddings_project")
+
+
+def keep_hidden(model: PreTrainedModel, dimensions: Sequence[int]) -> PreTrainedModel:
+    """Keep some dimensions of the hidden state: of the embeddings, of what each layer reads and writes, of the head.
+
+    A layer norm then normalises over the dimensions that are left, so that the model answers otherwise than one whose
+    other dimensions are set to 0; expect to train it afterwards. `config.hidden_size` stays what it was, the manifest
+    says the rest.
+
+    Args:
+        model: A BERT-like encoder or a LLaMA-like decoder, changed in place; tied weights stay tied.
+        dimensions: Those that stay, ascending, counted from 0 as the model has them now.
+
+    Raises:
+        ModelError: The architecture is none of those, or there are no such dimensions.
+    """
+    blocks = blocks_of(model.config.model_type)
+    if model.config.model_type not in _FAMILIES:
+        problem = f"dimensions of the hidden state of {model.config.model_type} cannot be removed."
+        raise ModelError(Fault("", problem, f"Possible with: {', '.join(_FAMILIES)}."))
+    width = _width(model)
+    if not dimensions or list(dimensions) != sorted({*dimensions} & {*range(width)}):
+        fix = f"It has {width}, counted from 0; name some, once each, in ascending order."
+        raise ModelError(Fault("dimensions", "the hidden state has no such dimensions.", fix))
+    if len(dimensions) == width:
+        return model
+    index = torch.tensor(list(dimensions))
+    structure = structure_of(model.config)
+    inside = {name for name, _ in _in_layers(model)}
+    steps = [
+        *((name, module, *_sides(model, name, module)) for name, module in _in_layers(model)),
+        *_outside(model, inside, blocks.embeddings, width),
+    ]
+    for name, module, reads, writes in steps:
+        if reads:
+            keep_inputs(module, index)
+        if writes and isinstance(module, Constant):
+            module.narrow(index)
+        elif writes:
+            keep_outputs(module, index)
+        if reads or writes:
+            record(model, structure, name)
+    write_structure(model.config, structure)
+    model.tie_weights()
+    return model
+
+
+def _width(model: PreTrainedModel) -> int:
+    """Return the width of the hidden state as it is: that of the last layers' outputs."""
+    reader = next(places_of(model)).reader
+    return reader.width if isinstance(reader, Emptied) else channels_out(reader)
+
+
+def _in_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """Return what has a weight in the layers, by name."""
+    names = {id(module): name for name, module in model.named_modules()}
+    for _, layers in stacks_of(model):
+        for name, module in layers.named_modules(prefix=names[id(layers)]):
+            if hasattr(module, "weight"):
+                yield name, module
+
+
+def _sides(model: PreTrainedModel, name: str, module: nn.Module) -> tuple[bool, bool]:
+    """Say whether a layer's module reads and whether it writes the hidden state."""
+    if isinstance(module, nn.Linear | Emptied):
+        for place in places_of(model):
+            parts = [f"{place.layer}.{part}" for part in place.parts]
+            if name in parts:
+                is_writer = name == parts[-1]
+                return not is_writer and not isinstance(module, Emptied), is_writer
+        return False, False
+    return False, not name.endswith(("q_norm", "k_norm"))  # Qwen3's are as wide as a head
+
+
+def _outside(
+    model: PreTrainedModel, inside: set[str], embeddings: str, width: int
+) -> Iterator[tuple[str, nn.Module, bool, bool]]:
+    """Return embeddings, norms, pooler and head, and whether each reads and whether it writes the hidden state."""
+    body = "" if model.base_model is model else f"{model.base_model_prefix}."
+    for name, module in model.named_modules():
+        if name in inside:
+            continue
+        if isinstance(module, nn.Linear):
+            is_inner = name.rpartition(".")[2] in _INNER
+            yield name, module, channels_in(module) == width, is_inner and channels_out(module) == width
+        elif isinstance(module, nn.Embedding):
+            in_place = name.startswith(f"{body}{embeddings}")
+            yield name, module, False, in_place and module.embedding_dim == width
+        elif getattr(module, "weight", None) is not None:
+            weight: torch.Tensor = module.weight
+            yield name, module, False, weight.shape == (width,)
