@@ -127,9 +127,10 @@ def build_parser(name: str, verb: Verb) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for group in verb.groups:
-        of_method = verb.method is not None and group is verb.method.config
-        title = f"Options of {name} --method {verb.method.name}" if of_method else (group.__doc__ or "").split("\n")[0]
-        section = parser.add_argument_group(title.strip().rstrip("."))
+        title = (group.__doc__ or "").strip().split("\n")[0].rstrip(".")
+        if verb.method is not None and group is verb.method.config:
+            title = f"Options of {name} --method {verb.method.name}"
+        section = parser.add_argument_group(title)
         for field in _flags_of(group):
             _add_field(section, field, get_type_hints(group)[field.name])
     shared = parser.add_argument_group("Output")
@@ -196,17 +197,17 @@ def _parse_group(group: type, given: dict[str, Any]) -> Any:
         raise RequestError(*(f if names.get(f.where) else _as_flag(f) for f in error.faults)) from None
 
 
-def as_flags(error: RequestError, place: str) -> RequestError:
+def as_flags(error: RequestError, config: type, place: str) -> RequestError:
     """Word the faults of a step's options as those of flags; others stay as they are.
 
     Args:
         error: Holds them.
+        config: The step's; its fields are flags.
         place: Where the step stands in its recipe, such as `steps.0.fisher`.
     """
-    own = f"{place}."
-    inside = (dataclasses.replace(f, where=f.where.removeprefix(own)) for f in error.faults)
-    pairs = zip(error.faults, inside, strict=True)
-    return RequestError(*(_as_flag(short) if whole.where.startswith(own) else whole for whole, short in pairs))
+    names = {field.name for field in _flags_of(config)}
+    short = [dataclasses.replace(fault, where=fault.where.removeprefix(f"{place}.")) for fault in error.faults]
+    return RequestError(*(_as_flag(fault) if fault.where.partition(".")[0] in names else fault for fault in short))
 
 
 def _as_flag(fault: Fault) -> Fault:

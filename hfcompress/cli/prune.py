@@ -21,7 +21,7 @@ from hfcompress.errors import RequestError
 class PruneOptions:
     """What is pruned, and how."""
 
-    model: Annotated[str, MinLen(1)] = option(help="the model: Hub id, folder, or short name such as bert-base")
+    model: Annotated[str, MinLen(1)] = option(help="the model: Hub id, folder or short name")
     method: str | None = option(None, help="how it is pruned; `hfcompress list pruning` shows the methods")
     task: str | None = option(None, help="the task (default: what the model's architecture says)")
     seed: Seed = option(42, help="seed of everything random")
@@ -43,9 +43,9 @@ def run(request: Request, output: Output) -> None:
                 "steps": [{options.method: {**told, **request.training}, "as": "pruned"}],
             }
         )
+        run_recipe(recipe, place, output, ship=ship)
     except RequestError as error:
-        raise as_flags(error, f"steps.0.{options.method}") from None
-    run_recipe(recipe, place, output, ship=ship)
+        raise as_flags(error, type(config), f"steps.0.{options.method}") from None
 
 
 VERB = Verb(
@@ -59,7 +59,7 @@ VERB = Verb(
         "--dataset reviews.csv --output-dir sparse --num-train-epochs 4",
         "hfcompress prune --model ./my-model --method movement --structure heads_and_neurons --sparsity 0.5 "
         "--dataset reviews.csv --output-dir small --learning-rate 1e-4",
-        "hfcompress prune --model ./my-model --method vocabulary --dataset reviews.csv --output-dir small --export onnx",
+        "hfcompress prune --model ./my-model --method vocabulary --dataset reviews.csv --output-dir small",
     ),
     groups=(PruneOptions, DataConfig, OutputOptions, ShipOptions),
     run=run,

@@ -43,7 +43,9 @@ def run_recipe(
     if ship.push_to_hub and not options.dry_run:
         check_push(ship.push_to_hub, public=ship.public, say=output.say)  # now, not after hours of training
     if not job.trained and not trains(job.steps[0]):
-        output.say("note: the model's head was never trained for this task, and the first step does not train it either")
+        output.say(
+            "note: the model's head was never trained for this task, and the first step does not train it either"
+        )
     if options.dry_run:
         plans = plan_steps(job.config, job.steps, job.task, job.data)
         record = {"training_rows": len(job.data.train), "validation_rows": len(job.data.validation)}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hfcompress.config import option
 from hfcompress.distillation.layer_maps import map_layers
-from hfcompress.distillation.structure import check_sizes, place
+from hfcompress.distillation.structure import check_sizes, heads_in, place
 from hfcompress.errors import Fault, RequestError
 from hfcompress.training.objective import DistillationLoss, LossConfig, ModelPair
 from hfcompress.training.signals import Signals, full_precision, present, without_padding
@@ -49,8 +49,10 @@ class AttentionLoss(DistillationLoss):
         super().__init__(config, pair)
         check_sizes(pair, "attention", "num_hidden_layers", "num_attention_heads")
         self.pairs = _attention_pairs(pair)
-        ours, theirs = pair.student.num_attention_heads, pair.teacher.num_attention_heads
-        if config.heads == "each" and ours != theirs:
+        heads = [(heads_in(pair.student, ours), heads_in(pair.teacher, theirs)) for ours, theirs in self.pairs]
+        unequal = next((both for both in heads if both[0] != both[1]), None)
+        if config.heads == "each" and unequal:
+            ours, theirs = unequal
             problem = f"cannot be each: the student has {ours} attention heads, the teacher {theirs}."
             raise RequestError(Fault(place(self, "heads"), problem, 'Set it to "mean", or use minilmv2.'))
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from hfcompress.distillation.structure import check_sizes, projection
+from hfcompress.modeling.projections import hidden_width
 from hfcompress.training.objective import DistillationLoss, ModelPair
 from hfcompress.training.signals import Signals, full_precision, present
 
@@ -32,7 +33,7 @@ class EmbeddingLoss(DistillationLoss):
     def __init__(self, config: Any, pair: ModelPair) -> None:
         super().__init__(config, pair)
         check_sizes(pair, "embeddings", "hidden_size")
-        self.projection = projection(pair.student.hidden_size, pair.teacher.hidden_size)
+        self.projection = projection(hidden_width(pair.student), hidden_width(pair.teacher))
 
     def compared(self, student: Signals, teacher: Signals) -> tuple[Tensor, Tensor]:
         """Return the embeddings to compare, the student's projected: each `(batch, teacher width)`, not halved."""

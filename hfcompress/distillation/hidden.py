@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hfcompress.distillation.layer_maps import map_layers
 from hfcompress.distillation.structure import check_sizes, projection
+from hfcompress.modeling.projections import hidden_width
 from hfcompress.training.objective import DistillationLoss, ModelPair
 from hfcompress.training.signals import Signals, full_precision
 
@@ -31,7 +32,7 @@ class HiddenStateLoss(DistillationLoss):
         check_sizes(pair, "hidden states", "num_hidden_layers", "hidden_size")
         student, teacher = pair.student, pair.teacher
         self.pairs = map_layers(pair.layer_map, student.num_hidden_layers, teacher.num_hidden_layers)
-        self.projections = nn.ModuleList(projection(student.hidden_size, teacher.hidden_size) for _ in self.pairs)
+        self.projections = nn.ModuleList(projection(hidden_width(student), hidden_width(teacher)) for _ in self.pairs)
 
     def mapped(self, student: Signals, teacher: Signals) -> list[tuple[Tensor, Tensor]]:
         """Return the hidden states to compare, the student's projected: each `(tokens, teacher width)`, not halved.

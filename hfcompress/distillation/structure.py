@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import nn
 
 from hfcompress import registry
 from hfcompress.errors import Fault, RequestError
+from hfcompress.modeling.projections import layer_heads
+from hfcompress.modeling.structure import structure_of
 from hfcompress.training.objective import DistillationLoss, ModelPair
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 def check_sizes(pair: ModelPair, compared: str, *names: str) -> None:
@@ -29,6 +36,11 @@ def check_sizes(pair: ModelPair, compared: str, *names: str) -> None:
             faults.append(Fault("losses", problem, f"Losses on logits work: {', '.join(_losses_on_logits())}."))
     if faults:
         raise RequestError(*faults)
+
+
+def heads_in(config: PretrainedConfig, layer: int) -> int:
+    """Return the number of attention heads of a layer, counted from 0, which pruning makes unequal."""
+    return layer_heads(config)[layer] if structure_of(config) else int(config.num_attention_heads)
 
 
 def place(loss: DistillationLoss, option: str) -> str:

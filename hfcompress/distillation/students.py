@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from hfcompress import labels
 from hfcompress.errors import Fault, ModelError, NetworkError, RequestError, unknown
+from hfcompress.modeling.building import build_model
 from hfcompress.modeling.cut import cut, cut_config
 from hfcompress.modeling.initialise import initialise_from_teacher
 from hfcompress.modeling.load import load_config, load_model, load_tokenizer
@@ -49,7 +50,7 @@ def build_student(
     if init == "pretrained":
         student = load_model(spec, task, **label_settings(teacher.config))
         return student, teacher_tokenizer if reads_images(config) else load_tokenizer(spec)
-    student = getattr(transformers, task.auto_model).from_config(config).eval()
+    student = build_model(getattr(transformers, task.auto_model), config).eval()
     if init == "teacher":
         initialise_from_teacher(student, teacher)
     return student, teacher_tokenizer

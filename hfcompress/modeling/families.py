@@ -202,6 +202,25 @@ FAMILIES: dict[str, Blocks] = {
 }
 """Row by `config.model_type`."""
 
+_RENAMED = {"vit": (_VIT_4, _VIT_5)}
+"""Rows of families whose modules one major of transformers names otherwise than the other."""
+
+
+def name_here(model_type: str, name: str) -> str:
+    """Return what the installed transformers calls a module of a layer that either major has named.
+
+    Args:
+        model_type: The family.
+        name: The module's name, or a group's, from the base model.
+    """
+    for other in _RENAMED.get(model_type, ()):
+        own = FAMILIES[model_type]
+        if other != own and name.startswith(f"{other.layers}."):
+            number, _, part = name.removeprefix(f"{other.layers}.").partition(".")
+            parts = dict(zip((*other.attention, *other.ffn_layers), (*own.attention, *own.ffn_layers), strict=True))
+            return f"{own.layers}.{number}.{parts.get(part, part)}"
+    return name
+
 
 def blocks_of(model_type: str) -> Blocks:
     """Return a family's row.

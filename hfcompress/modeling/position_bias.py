@@ -38,7 +38,8 @@ class _Picking:
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the attention with its own heads' bias; what it hands on is the whole one."""
         parent: Any = super()
-        named = {**dict(zip(_parameters(self.__class__), args, strict=False)), **kwargs}
+        kind: Any = type(self)
+        named = {**dict(zip(_parameters(kind), args, strict=False)), **kwargs}
         whole: Tensor | None = named.get("position_bias")
         if whole is not None:
             named["position_bias"] = whole[:, self._kept_heads]

@@ -85,6 +85,20 @@ def layer_heads(config: PretrainedConfig) -> list[int]:
     return [heads if entry is None else heads // entry["of"] * len(entry["kept"]) for entry in entries]
 
 
+def hidden_width(config: PretrainedConfig) -> int:
+    """Return the width of the hidden states, of which `keep_hidden` may have left fewer than the config says."""
+    from hfcompress.modeling.structure import structure_of
+
+    modules = structure_of(config).modules
+    if modules:
+        blocks = blocks_of(config.model_type)
+        entry = modules.get(f"{blocks.layers}.0.{blocks.attention_output}", {})
+        width = entry.get("constant") or next(iter(entry.get("shape", ())), None)
+        if width is not None and blocks.fused is None:  # those of GPT-2 stand the other way round
+            return int(width)
+    return int(config.hidden_size)
+
+
 class RecordedProjections(Mapping[int, Projections]):
     """The projections of the latest forward pass by layer: `recorded[3].query`."""
 

@@ -11,7 +11,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.emptied import Constant, Emptied, Zeros, constant_for, zeros_for
-from hfcompress.modeling.families import FAMILIES
+from hfcompress.modeling.families import FAMILIES, name_here
 from hfcompress.modeling.groups import Place, attention_of, channels_in, head_width, places_of
 from hfcompress.modeling.position_bias import pick_heads
 from hfcompress.modeling.resize import give_shape
@@ -101,11 +101,14 @@ def structure_of(config: PretrainedConfig) -> Structure:
         ModelError: It cannot be read, or was written by a newer hfcompress.
     """
     found = getattr(config, "quantization_config", None)
-    if isinstance(found, Structure):
-        return copy.deepcopy(found)
     if isinstance(found, Mapping) and found.get("quant_method") == METHOD:
-        return Structure(**copy.deepcopy(dict(found)))
-    return Structure()
+        found = Structure(**dict(found))
+    if not isinstance(found, Structure):
+        return Structure()
+    found, family = copy.deepcopy(found), config.model_type
+    found.modules = {name_here(family, name): entry for name, entry in found.modules.items()}
+    found.heads = {name_here(family, name): entry for name, entry in found.heads.items()}
+    return found
 
 
 def write_structure(config: PretrainedConfig, structure: Structure) -> None:

@@ -50,6 +50,8 @@ class PruningMixin(_Trainer):
     _pruning: PrunerCallback
     _finished = False
     _makes_optimizer = True
+    optimizer: Any
+    lr_scheduler: Any
 
     def add_pruning(self, pruning: PruningLike) -> None:
         """Prune from the next training on.

@@ -3,7 +3,12 @@
 import pytest
 import torch
 
+from hfcompress import registry
+from hfcompress.config import parse
 from hfcompress.distillation.relations import dot_products, relation
+from hfcompress.errors import RequestError
+from hfcompress.modeling.surgery import keep_units
+from hfcompress.training.objective import ModelPair
 from tests.tiny import tiny_model
 
 
@@ -46,3 +51,16 @@ def test_dot_products_are_float32_at_least_and_exact_under_autocast(dtype):
         product = dot_products(vectors, vectors)
     assert product.dtype == torch.promote_types(dtype, torch.float32)
     assert product.item() == 256**2 + 16**2 + 1
+
+
+@pytest.mark.parametrize("loss", ["minilmv2", "minilm", "attention_mse"])
+def test_a_student_with_unequal_heads_is_asked_for_the_heads_of_its_layer(loss):
+    teacher, student = tiny_model(), keep_units(tiny_model(), {"encoder.layer.0.heads": [1]})
+    pair = ModelPair(student.config, teacher.config, "1:1,2:2")
+    options = {"heads": "each"} if loss == "attention_mse" else {"student_layer": 1, "teacher_layer": 1}
+    method = registry.find("loss", loss)
+    if loss == "minilmv2":  # one head of the student's is one relation head
+        assert method.target(parse(method.config, options), pair).heads == 1
+        return
+    with pytest.raises(RequestError, match="the student has 1 attention heads, the teacher 4"):
+        method.target(parse(method.config, options), pair)

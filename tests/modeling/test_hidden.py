@@ -40,7 +40,8 @@ def with_other_norms(model, kept):
         return found
 
     for name, module in model.named_modules():
-        if tuple(getattr(module, "weight", mask[:1]).shape) == (32,) and not name.endswith(("q_norm", "k_norm")):
+        weight = getattr(module, "weight", None)
+        if weight is not None and weight.shape == (32,) and not name.endswith(("q_norm", "k_norm")):
             module.register_forward_hook(normalise)
         elif not name.startswith(inside) and name.rpartition(".")[2] in INNER:
             if module.out_features == 32:

@@ -13,6 +13,7 @@ from hfcompress import CompressionArguments, CompressionTrainer, cut
 from hfcompress.errors import ModelError
 from hfcompress.measure.size import measure_size
 from hfcompress.modeling.building import build_model
+from hfcompress.modeling.families import _RENAMED, FAMILIES
 from hfcompress.modeling.groups import groups_of
 from hfcompress.modeling.load import load_config, load_model
 from hfcompress.modeling.projections import layer_heads, record_projections
@@ -269,6 +270,23 @@ def test_a_manifest_that_cannot_be_used_is_refused_and_its_key_named(change, mes
         AutoModelForSequenceClassification.from_pretrained(tmp_path)
     with pytest.raises(ModelError, match=message):
         load_model(str(tmp_path), CLASSIFY)
+
+
+def test_names_of_the_other_major_of_transformers_are_understood():
+    model = pruned("vit", "ForImageClassification")
+    here = structure_of(model.config)
+    (other,) = {row for row in _RENAMED["vit"] if row != FAMILIES["vit"]}
+    own = FAMILIES["vit"]
+    parts = dict(zip((*own.attention, *own.ffn), (*other.attention, *other.ffn), strict=True))
+
+    def renamed(name):
+        number, _, part = name.removeprefix(f"{own.layers}.").partition(".")
+        return f"{other.layers}.{number}.{parts.get(part, part)}"
+
+    there = [{renamed(name): entry for name, entry in names.items()} for names in (here.modules, here.heads)]
+    assert not here.modules.keys() & there[0].keys()
+    model.config.quantization_config = Structure(*there)
+    assert structure_of(model.config).to_dict() == here.to_dict()
 
 
 def test_another_quantization_is_left_alone():

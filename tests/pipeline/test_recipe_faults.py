@@ -66,7 +66,8 @@ def test_all_faults_come_at_once_with_their_places(recipe):
         "steps.1.distill.temprature: there is no such key. Did you mean 'temperature'?",
         "steps.1.distill.num_train_epochs: input should be a valid number, unable to parse string as a number, "
         "got 'many'.",
-        "steps.2: there is no method 'distil'. Did you mean 'distill'? Allowed: distill, finetune.",
+        "steps.2: there is no method 'distil'. Did you mean 'distill'? "
+        f"Allowed: {', '.join(sorted(registry.steps()))}.",
         "steps.3: takes one method with its options, got {'finetune': {}, 'distill': {}}. Write `- METHOD: {options}`.",
         "steps.4.finetune: takes options by name, got 3.",
         "steps.5.distill.losses: there is no loss 'kll'. Did you mean 'kl'? "
@@ -82,7 +83,7 @@ def test_all_faults_come_at_once_with_their_places(recipe):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"steps": []}, "steps: is empty: there is nothing to do. Methods: finetune, distill."),
+        ({"steps": []}, "steps: is empty: there is nothing to do. Methods: finetune, distill, filters, fisher, "),
         ({"steps": {"distill": {}}}, "steps: input should be a valid list"),
         ({"steps": None}, "steps: input should be a valid list"),
         ({"model": None}, "model: input should be a valid string, got None."),

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
+from hfcompress import registry
 from hfcompress.pipeline.recipe import build_recipe, shipped_recipes
 from tests.cli.support import hfcompress
 
@@ -68,5 +69,6 @@ def test_what_the_schema_refuses_the_reader_refuses_too(change, schema):
 def test_editors_show_the_help(schema):
     assert all(entry.get("description") for entry in schema["properties"].values())
     steps = schema["properties"]["steps"]["items"]["properties"]
-    assert {"finetune", "distill", "as"} == set(steps)
-    assert all(entry.get("description") for entry in steps["distill"]["properties"].values())
+    assert {*registry.steps(), "as"} == set(steps)
+    for method in registry.steps():
+        assert all(entry.get("description") for entry in steps[method]["properties"].values())

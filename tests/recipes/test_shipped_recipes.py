@@ -9,8 +9,15 @@ from hfcompress.pipeline.recipe import shipped_recipes
 from tests.cli.support import hfcompress
 from tests.tiny import BAD, GOOD, sentences, tiny_head, tiny_tokenizer
 
-ELSEWHERE = {"quickstart": "tests/integration/test_quickstart.py"}
-"""Recipes that another test runs, on the real thing."""
+ELSEWHERE = {
+    "quickstart": "tests/integration/test_quickstart.py",
+    "vocabulary-trim": "tests/recipes/test_vocabulary_trim.py",
+    **dict.fromkeys(
+        ["movement-pruning", "iterative-magnitude", "retraining-free", "prune-then-distill"],
+        "tests/recipes/test_pruning_recipes.py",
+    ),
+}
+"""Recipes that another test runs."""
 
 SHORT = {"num_train_epochs": 1, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "warmup_steps": 0}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from hfcompress.distillation.relations import RelationConfig, RelationLoss, relation_divergence
+from hfcompress.distillation.structure import heads_in
 from hfcompress.errors import Fault, RequestError
 from hfcompress.modeling.projections import Projections
 from hfcompress.registry import register
@@ -32,7 +33,8 @@ class MiniLMLoss(RelationLoss):
 
     def __init__(self, config: RelationConfig, pair: ModelPair) -> None:
         super().__init__(config, pair)
-        ours, theirs = pair.student.num_attention_heads, pair.teacher.num_attention_heads
+        (ours,), (theirs,) = self.student_layers, self.teacher_layers
+        ours, theirs = heads_in(pair.student, ours), heads_in(pair.teacher, theirs)
         if ours != theirs:
             problem = f"compares head by head, and the student has {ours} attention heads, the teacher {theirs}."
             raise RequestError(Fault("losses.minilm", problem, "Use minilmv2."))

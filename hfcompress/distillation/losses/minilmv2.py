@@ -12,9 +12,9 @@ from torch import Tensor
 
 from hfcompress.config import option
 from hfcompress.distillation.relations import RelationConfig, RelationLoss, relation_divergence
-from hfcompress.distillation.structure import place
+from hfcompress.distillation.structure import heads_in, place
 from hfcompress.errors import Fault, RequestError
-from hfcompress.modeling.projections import Projections, head_size, key_value_heads
+from hfcompress.modeling.projections import Projections, attention_heads, head_size, key_value_heads
 from hfcompress.registry import register
 from hfcompress.training.objective import ModelPair
 from hfcompress.training.signals import Signals
@@ -61,11 +61,14 @@ class MiniLMv2Loss(RelationLoss):
 
     def __init__(self, config: MiniLMv2Config, pair: ModelPair) -> None:
         super().__init__(config, pair)
-        self.heads = config.relation_heads or pair.student.num_attention_heads
+        self.heads = config.relation_heads or heads_in(pair.student, self.student_layers[0])
         widths = [
             (f"the {who}'s {side}", width)
-            for who, model in (("student", pair.student), ("teacher", pair.teacher))
-            for side, width in _widths(model).items()
+            for who, model, layers in (
+                ("student", pair.student, self.student_layers),
+                ("teacher", pair.teacher, self.teacher_layers),
+            )
+            for side, width in _widths(model, layers[0]).items()
             if side in {SIDES[name] for name in config.relations}
         ]
         wrong = [f"{name} width {width}" for name, width in widths if width % self.heads]
@@ -87,7 +90,8 @@ class MiniLMv2Loss(RelationLoss):
         return split, split
 
 
-def _widths(config: PretrainedConfig) -> dict[str, int]:
-    """Return the width of all heads together of a model's queries, keys and values."""
-    shared = key_value_heads(config) * head_size(config)
-    return {"query": config.num_attention_heads * head_size(config), "key": shared, "value": shared}
+def _widths(config: PretrainedConfig, layer: int) -> dict[str, int]:
+    """Return the width of all heads together of a layer's queries, keys and values."""
+    heads, groups = heads_in(config, layer), attention_heads(config) // key_value_heads(config)
+    shared = heads // groups * head_size(config)
+    return {"query": heads * head_size(config), "key": shared, "value": shared}
