@@ -10,6 +10,7 @@ import numpy as np
 
 from hfcompress.errors import Fault, RequestError
 from hfcompress.modeling.groups import Group, channels_in, channels_out
+from hfcompress.pruning.targets import weight_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,10 +39,10 @@ def unit_macs(model: PreTrainedModel, group: Group) -> int:
     macs = 0
     for channels in group.writers:
         module = model.get_submodule(channels.module)
-        macs += channels.width * channels.copies * module.weight.numel() // channels_out(module)  # type: ignore[operator,union-attr]
+        macs += channels.width * channels.copies * weight_of(module).numel() // channels_out(module)
     for channels in group.readers:
         module = model.get_submodule(channels.module)
-        macs += channels.width * channels.copies * module.weight.numel() // channels_in(module)  # type: ignore[operator,union-attr]
+        macs += channels.width * channels.copies * weight_of(module).numel() // channels_in(module)
     # Each query meets each key, and each probability each value.
     return macs + (2 * LENGTH * group.reader.width * group.reader.copies if group.kind == "heads" else 0)
 

@@ -123,8 +123,9 @@ def _solve(module: nn.Module, group: Group, units: Sequence[int], fit: Fit) -> N
         row.zero_()
         row[:, channels - number * per_group] = new.T.to(row.dtype)
         shift[wanted] -= new.T @ fit.mean[channels]
-    if module.bias is not None:
-        module.bias += shift.to(module.bias.dtype)  # type: ignore[operator]
+    bias: Any = module.bias
+    if bias is not None:
+        bias += shift.to(bias.dtype)
 
 
 def _ridge(covariance: Tensor, products: Tensor, dense: Tensor) -> Tensor:
