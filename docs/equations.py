@@ -16,14 +16,17 @@ _TOKEN = re.compile(
     rf"|(?P<one>\d+)/(?P<over>\|{_LETTER}\||{_LETTER}+)"  # 1/|R|
     rf"|√(?P<root>{_LETTER})"
     r"|(?P<word>[A-Za-z]{2,})"
+    r"|(?P<inverse>⁻¹)"
     r"|(?P<symbol>.)",
     re.S,
 )
 _SYMBOLS = {
-    "Σ": r"\sum", "·": r"\,", "−": "-", "²": "^2", "ᵀ": r"^\top", "‖": r"\|", "∠": r"\angle ", "∞": r"\infty ",
+    "Σ": r"\sum", "·": r"\,", "−": "-", "²": "^2", "³": "^3", "ᵀ": r"^{\top}", "⁻¹": "^{-1}", "₂": "_2",
+    "½": r"\frac{1}{2}", "‖": r"\|", "∠": r"\angle ", "∞": r"\infty ", "∂": r"\partial ", "⊙": r"\odot ",
+    "⊗": r"\otimes ", "≤": r"\le ", "Δ": r"\Delta ", "σ": r"\sigma ",
     "α": r"\alpha ", "β": r"\beta ", "δ": r"\delta ", "λ": r"\lambda ", "μ": r"\mu ", "π": r"\pi ", "ψ": r"\psi ",
 }  # fmt: skip
-_SIGNS = re.compile("[Σ·²ᵀ√‖−∠]| [=/] ")
+_SIGNS = re.compile("[Σ·²³ᵀ√‖−∠∂⊙⊗⁻½]| [=/] ")
 _CODE = re.compile("`([^`]+)`")
 _URL = re.compile(r"(?<![<(])https://[^\s<>()]*[^\s<>().,]")
 
@@ -65,11 +68,15 @@ def _token(found: re.Match[str]) -> str:
 def markdown(paragraph: str) -> str:
     r"""Turn a paragraph of a docstring into Markdown: equations set, the one it begins with on a line of its own.
 
+    An indented paragraph is an equation as a whole.
+
     Example:
         >>> markdown("`α · β` at each `token`.")
         '```{math}\n\\alpha  \\, \\beta \n```\n\nat each `token`.'
     """
     text = " ".join(paragraph.split())
+    if paragraph.startswith("    ") and is_equation(text):
+        return f"```{{math}}\n{latex(text)}\n```"
     first = _CODE.match(text)
     display = ""
     if first and is_equation(first[1]):

@@ -87,6 +87,7 @@ def tasks() -> str:
 
 def command_line() -> str:
     """Every verb: what it does, its flags and examples."""
+    from hfcompress import registry
     from hfcompress.cli.main import VERBS, usage
     from hfcompress.cli.options import build_parser
 
@@ -100,6 +101,14 @@ def command_line() -> str:
                 "Any field of transformers' `TrainingArguments` is a flag too, such as `--learning-rate 5e-5` or "
                 "`--bf16`. [What is set unless you say otherwise](recipes.md#training)."
             )
+        if verb.family:
+            found = registry.methods(verb.family)
+            rows = [[f"`--method {one}`", m.help, f"[options](recipes.md#{one})"] for one, m in found.items()]
+            parts += [
+                f"A method's options are flags too; `hfcompress {name} --method NAME --help` shows them. "
+                "Of those that train, any field of `TrainingArguments` is one as well.",
+                _table(["method", "what it does", ""], rows),
+            ]
         for group in build_parser(name, verb)._action_groups:
             rows = [_flag_row(action) for action in group._group_actions if action.dest != "help"]
             if rows:
@@ -182,7 +191,7 @@ def _method(name: str, method: Any) -> str:
 
 def _docstring(target: Any) -> str:
     text = inspect.cleandoc(target.__doc__ or "")
-    return "\n\n".join(map(equations.markdown, _END_OF_TEXT.split("\n" + text)[0].strip().split("\n\n")))
+    return "\n\n".join(map(equations.markdown, _END_OF_TEXT.split("\n" + text)[0].strip("\n").split("\n\n")))
 
 
 def _options(config: type, required: Sequence[str] = ()) -> str:

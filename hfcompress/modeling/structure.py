@@ -76,9 +76,7 @@ class Structure(QuantizationConfigMixin):
             ((kind, value),) = entry.items()
             sizes, what = (value, "sizes") if kind == "shape" else ([value], "a width")
             if not isinstance(sizes, list) or not sizes or not all(type(n) is int and n > 0 for n in sizes):
-                raise damaged(
-                    f"modules.{name}.{kind}", f"is {value!r}, not {'sizes' if kind == 'shape' else 'a width'}"
-                )
+                raise damaged(f"modules.{name}.{kind}", f"is {value!r}, not {what}")
         for name, entry in self.heads.items():
             kept, of = (entry.get("kept"), entry.get("of")) if isinstance(entry, Mapping) else (None, None)
             if type(of) is not int or not isinstance(kept, list) or kept != sorted({*kept} & {*range(of)}):

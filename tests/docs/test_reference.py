@@ -57,6 +57,13 @@ def test_every_flag_is_on_the_page(pages):
     assert all(example in section for example in VERB.examples)
 
 
+def test_every_method_of_a_verb_is_on_the_page(pages):
+    section = pages["reference/cli.md"].split("## prune")[1].split("\n## ")[0]
+    for name, method in registry.methods("pruning").items():
+        assert f"| `--method {name}` | {method.help} | [options](recipes.md#{name}) |" in section
+        assert f"\n### {name}\n" in pages["reference/recipes.md"]
+
+
 def test_tables_inside_written_pages_are_filled_in(pages):
     page = pages["guide/students.md"]
     assert "<!-- presets -->" not in page
@@ -79,7 +86,9 @@ def test_equations():
         ("Σ_k p_k · log(p_k / q_k)", r"\sum_{k} p_{k} \, \operatorname{log}(p_{k} / q_{k})"),
         ("KL(A_T^g(m),a ‖ A_S^m,a)", r"\operatorname{KL}(A_{T}^{g(m),a} \| A_{S}^{m,a})"),
         ("(p_t, 1 − p_t)", "(p_{t}, 1 - p_{t})"),
-        ("1/|R| · softmax(X Xᵀ / √d)", r"\frac{1}{|R|} \, \operatorname{softmax}(X X^\top / \sqrt{d})"),
+        ("1/|R| · softmax(X Xᵀ / √d)", r"\frac{1}{|R|} \, \operatorname{softmax}(X X^{\top} / \sqrt{d})"),
+        ("∂L/∂W'_ij · W_ij", r"\partial L/\partial W'_{ij} \, W_{ij}"),
+        ("UᵀU = (H + λ)⁻¹", r"U^{\top}U = (H + \lambda )^{-1}"),
         ("mean_(i,j) H(ψ_D)", r"\operatorname{mean}_{i,j} H(\psi _{D})"),
     ],
 )
@@ -91,6 +100,11 @@ def test_equation_becomes_latex(plain, latex):
 def test_names_and_code_are_no_equations(code):
     assert not equations.is_equation(code)
     assert equations.markdown(f"Set `{code}`.") == f"Set `{code}`."
+
+
+def test_an_indented_equation_stands_on_a_line_of_its_own():
+    assert equations.markdown("    W' = W ⊙ M(S)") == "```{math}\nW' = W \\odot  M(S)\n```"
+    assert equations.markdown("    no equation") == "no equation"
 
 
 def test_addresses_become_links():

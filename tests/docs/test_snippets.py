@@ -54,7 +54,7 @@ def run_line(line, needs_hub):
         assert parse(line).configs
         return None
     words = [*shlex.split(line, comments=True)[1:], "--quiet"]
-    if words[0] == "distill":
+    if words[0] == "distill" or {"--train", "movement"} & set(words):
         words += ["--num-train-epochs", "1", "--save-strategy", "no"]
     done = hfcompress(*words)
     return f"{line}\n{done.err}" if done.code else None
