@@ -29,8 +29,9 @@ test: $(VENV)/.dev
 test-integration: $(VENV)/.dev $(VENV)/.quickstart
 	$(VENV)/bin/python -m pytest -m integration $(ARGS)
 
+# The documentation's code runs once, in the main leg.
 test-transformers5: $(VENV5)/.dev
-	OMP_NUM_THREADS=1 $(VENV5)/bin/python -m pytest $(PARALLEL) $(ARGS)
+	OMP_NUM_THREADS=1 $(VENV5)/bin/python -m pytest $(PARALLEL) --ignore tests/docs $(ARGS)
 
 lint: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
