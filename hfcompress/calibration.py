@@ -19,7 +19,12 @@ Batch = dict[str, "Tensor"]
 
 
 def calibration_batches(
-    model: PreTrainedModel, context: Context, examples: int, batch_size: int = 32, fewest: int = 2
+    model: PreTrainedModel,
+    context: Context,
+    examples: int,
+    batch_size: int = 32,
+    fewest: int = 2,
+    labelled: bool = False,
 ) -> list[Batch]:
     """Draw training rows at random, labels and all, and return them as batches of about equal length.
 
@@ -29,11 +34,12 @@ def calibration_batches(
         examples: How many rows; all, where there are fewer.
         batch_size: Rows in a batch.
         fewest: How many rows the method needs at the least.
+        labelled: Draw from the rows with labels alone.
 
     Raises:
         DataError: There are fewer rows than that.
     """
-    rows = context.data.with_unlabeled
+    rows = context.data.train if labelled else context.data.with_unlabeled
     if len(rows) < fewest:
         problem = f"there {'is' if len(rows) == 1 else 'are'} {len(rows)} to look at the model with."
         raise DataError(Fault("examples", problem, f"Give at least {fewest} training rows; some hundreds are usual."))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hfcompress.calibration import calibration_batches, model_inputs
+from hfcompress.calibration import model_inputs
 from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.groups import Group
 from hfcompress.modeling.masking import masked
@@ -102,12 +101,6 @@ def importance_of(
         problem = f"the importance of '{wrong[0]}' is NaN or infinite: so are weights, or the loss of some row."
         raise ModelError(Fault("importance", problem, "Start from a sound checkpoint and from labels that it knows."))
     return {name: scores.float().cpu() for name, scores in found.items()}
-
-
-def labelled_batches(model: PreTrainedModel, context: Context, examples: int, batch_size: int) -> list[Batch]:
-    """Draw calibration batches from the rows with labels alone."""
-    labelled = replace(context, data=replace(context.data, unlabeled=None))
-    return calibration_batches(model, labelled, examples, batch_size)
 
 
 def _weight(model: PreTrainedModel, name: str) -> Tensor:

@@ -17,7 +17,7 @@ from hfcompress.modeling.surgery import keep_units
 from hfcompress.pruning.batch_norms import reestimate
 from hfcompress.pruning.filter_choice import Scope, Sizes, global_sizes, most_important, uniform_sizes
 from hfcompress.pruning.filter_costs import Cost, count_of, macs_of
-from hfcompress.pruning.filter_importance import Importance, importance_of, labelled_batches
+from hfcompress.pruning.filter_importance import Importance, importance_of
 from hfcompress.registry import register
 
 if TYPE_CHECKING:
@@ -136,5 +136,5 @@ def _budget(sizes: Sizes, cost: Cost, config: FiltersConfig) -> float:
 def _rows(model: PreTrainedModel, config: FiltersConfig, context: Context) -> list[Batch]:
     """Draw the calibration rows that the config needs, if any."""
     if config.importance == "taylor":
-        return labelled_batches(model, context, config.examples, config.batch_size)
+        return calibration_batches(model, context, config.examples, config.batch_size, labelled=True)
     return calibration_batches(model, context, config.examples, config.batch_size) if config.recalibrate else []

@@ -19,7 +19,6 @@ from hfcompress.modeling.cut import cut, cut_config
 from hfcompress.modeling.families import stacks_of
 from hfcompress.modeling.layer_patterns import fitting_layers, stack_depths
 from hfcompress.modeling.statistics import counted, token_masks
-from hfcompress.pruning.filter_importance import labelled_batches
 from hfcompress.registry import register
 
 if TYPE_CHECKING:
@@ -141,9 +140,8 @@ def layers(model: PreTrainedModel, config: LayersConfig, context: Context) -> Pr
         return model
     was_training = model.training
     model.eval()
-    batches = (labelled_batches if context.task.has_task_loss else calibration_batches)(
-        model, context, config.examples, config.batch_size
-    )
+    labelled = context.task.has_task_loss
+    batches = calibration_batches(model, context, config.examples, config.batch_size, labelled=labelled)
     with torch.no_grad():
         turned = distances(model, stack.number, context, batches)
         ranking = sorted(range(stack.depth), key=lambda layer: turned[layer])

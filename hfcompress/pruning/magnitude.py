@@ -13,6 +13,7 @@ from hfcompress.config import checked_by, gather, option
 from hfcompress.errors import Fault, RequestError
 from hfcompress.pruning.masks import Masks, value_of
 from hfcompress.pruning.schedules import Course, SparsitySchedule
+from hfcompress.pruning.scores import lowest
 from hfcompress.pruning.statistics import check_pattern, read_pattern, smallest
 from hfcompress.pruning.targets import distinct, prunable, refuse_nan, weight_of
 from hfcompress.pruning.training_step import TrainingOptions, train_pruned
@@ -60,7 +61,7 @@ class MagnitudeConfig(TrainingOptions, SparsitySchedule, PrunerConfig):
         idle = [f.name for f in for_training if f.name not in ("sparsity", "training")]
         idle = [name for name in idle if getattr(self, name) != getattr(MagnitudeConfig, name)]
         if idle or self.training:
-            problem = f"{', '.join([*idle, *self.training])} are for training, and train is not given."
+            problem = f"only training uses {', '.join([*idle, *self.training])}, and train is not given."
             raise RequestError(Fault("train", problem, "Set train, or leave them out."))
 
     @property
@@ -141,14 +142,7 @@ def _lowest(sizes: Tensor, sparsity: float, zeros_stay: bool) -> Tensor:
     count = round(sparsity * len(sizes))
     if zeros_stay:
         count = max(count, int((sizes == 0).sum()))
-    if count == 0:
-        return torch.zeros_like(sizes, dtype=torch.bool)
-    # Far quicker than sorting; on CUDA not to be had deterministically.
-    edge = sizes.sort().values[count - 1] if sizes.is_cuda else sizes.kthvalue(count).values
-    marked = sizes < edge
-    equal = (sizes == edge).nonzero().flatten()
-    marked[equal[: count - int(marked.sum())]] = True
-    return marked
+    return lowest(sizes, count)
 
 
 def _sizes(module: nn.Module, pattern: str | None) -> Tensor:

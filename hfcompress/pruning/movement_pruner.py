@@ -108,7 +108,9 @@ class MovementPruner(Pruner):
         for together in self._compared():
             scores = torch.cat([self._scores[one.name].flatten() for one in together])
             sizes = partial(_sizes, together)
-            parts = lowest(scores, sparsity, sizes).split([self._scores[one.name].numel() for one in together])
+            parts = lowest(scores, round(sparsity * len(scores)), sizes).split(
+                [self._scores[one.name].numel() for one in together]
+            )
             for one, part in zip(together, parts, strict=True):
                 self._stays[one.name] = ~part.view(self._scores[one.name].shape)
         self._set(self._stays)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,14 +60,14 @@ def rebuild(
             continue
         walk = Walk(model, batches, blocks, layers)
         for number, layer in enumerate(layers):
-            dense = copy.deepcopy(layer)
             own = _inside(groups, model, [layer])
+            walk.enter(number, own)
             for place, group in enumerate(own):
                 if group in todo:
-                    fit = _fit(walk, number, dense, own[: place + 1], sensitivity[group.name])
+                    fit = _fit(walk, number, own[: place + 1], sensitivity[group.name])
                     _solve(model.get_submodule(group.reader.module), group, kept[group.name], fit)
                     bar.update()
-            walk.step(number, dense)
+            walk.leave(number)
     bar.close()
 
 
@@ -170,7 +169,7 @@ class _Sums:
         return Fit(mean, covariance, target, self.products / self.count - torch.outer(mean, target))
 
 
-def _fit(walk: Walk, number: int, dense: nn.Module, groups: Sequence[Group], known: Sensitivity) -> Fit:
+def _fit(walk: Walk, number: int, groups: Sequence[Group], known: Sensitivity) -> Fit:
     """Return the moments for the last of a layer's groups, behind all that was rebuilt before."""
     name = groups[-1].reader.module
     module = walk.model.get_submodule(name)
@@ -178,8 +177,7 @@ def _fit(walk: Walk, number: int, dense: nn.Module, groups: Sequence[Group], kno
     channels_first, reads = is_convolution(module), tokens_read(walk.model, name)
     sums = _Sums()
     for place, batch in enumerate(walk.batches):
-        theirs = walk.look(dense, walk.dense[place], number, place, groups)
-        ours = walk.look(walk.layers[number], walk.rebuilt[place], number, place, groups)
+        theirs, ours = walk.before(place, groups[-1]), walk.now(number, place, groups)
         target = theirs.output if bias is None else theirs.output - (bias[:, None] if channels_first else bias)
         if not walk.blocks.bottleneck:  # what those add to is narrower than the stream
             target = target + theirs.stream - ours.stream

@@ -1,4 +1,4 @@
-"""Choosing by learned scores: exact counts, ties by size, and a gradient for what is chosen."""
+"""Choosing by scores: exact counts, ties by size, and a gradient for what is chosen."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import torch
 from torch import Tensor
 
 
-def lowest(scores: Tensor, share: float, sizes: Callable[[], Tensor]) -> Tensor:
-    """Mark exactly `round(share · n)` of `n` scores, from the lowest up.
+def lowest(scores: Tensor, count: int, sizes: Callable[[], Tensor] | None = None) -> Tensor:
+    """Mark exactly `count` of `n` scores, from the lowest up.
 
     Args:
         scores: `(n,)`.
-        share: How many, from 0 to 1.
-        sizes: Returns `(n,)`: of equal scores those of the smallest sizes are marked, of equal sizes too the first.
-            Called only where scores are equal.
+        count: How many.
+        sizes: Returns `(n,)`: of equal scores those of the smallest sizes are marked, of equal sizes too (or without
+            them) the first. Called only where scores are equal.
 
     Returns:
         `(n,)`, True where it is marked.
     """
-    count = round(share * len(scores))
     if count == 0:
         return torch.zeros_like(scores, dtype=torch.bool)
     # Far quicker than sorting; on CUDA not to be had deterministically.
@@ -29,7 +28,7 @@ def lowest(scores: Tensor, share: float, sizes: Callable[[], Tensor]) -> Tensor:
     marked = scores < edge
     equal = (scores == edge).nonzero().flatten()
     more = count - int(marked.sum())
-    if more < len(equal):
+    if sizes is not None and more < len(equal):
         equal = equal[sizes()[equal].argsort(stable=True)]
     marked[equal[:more]] = True
     return marked

@@ -56,7 +56,7 @@ class Seen:
 
 
 class Walk:
-    """Two models side by side on the same batches, one layer at a time: the dense one, and the one being rebuilt.
+    """A model before and after it is rebuilt, side by side on the same batches, one layer at a time.
 
     Args:
         model: The model as rebuilt so far.
@@ -68,60 +68,76 @@ class Walk:
     def __init__(self, model: PreTrainedModel, batches: Sequence[Batch], blocks: Blocks, layers: nn.ModuleList) -> None:
         self.model, self.batches, self.blocks, self.layers = model, batches, blocks, layers
         recorded = [_record(model, layers, batch) for batch in batches]
-        self.calls = [calls for calls, _ in recorded]
-        self.dense = [hidden for _, hidden in recorded]
-        self.rebuilt = list(self.dense)
+        self._calls = [calls for calls, _ in recorded]
+        self._dense = [hidden for _, hidden in recorded]
+        self._rebuilt = list(self._dense)
+        self._before: list[dict[str, Seen]] = []
         names = {id(module): name for name, module in model.named_modules()}
-        self.prefixes = [f"{names[id(layer)]}." for layer in layers]
+        self._prefixes = [f"{names[id(layer)]}." for layer in layers]
 
-    def step(self, number: int, dense: nn.Module) -> None:
-        """Run a layer, dense and rebuilt, and take the hidden states to the next one."""
-        for place, calls in enumerate(self.calls):
-            self.dense[place] = calls[number].run(dense, self.dense[place])
-            self.rebuilt[place] = calls[number].run(self.layers[number], self.rebuilt[place])
+    def enter(self, number: int, groups: Sequence[Group]) -> None:
+        """Run a layer that is not rebuilt yet, and keep what was seen of its groups."""
+        runs = [self._run(self._dense[place], number, place, groups) for place in range(len(self.batches))]
+        self._before = [seen for seen, _ in runs]
+        self._dense = [hidden for _, hidden in runs]
 
-    def look(self, layer: nn.Module, hidden: Tensor, number: int, place: int, groups: Sequence[Group]) -> Seen:
-        """Run a layer up to the reader of the last of some groups.
+    def before(self, place: int, group: Group) -> Seen:
+        """Return what was seen of a group in a batch before its layer was rebuilt."""
+        return self._before[place][group.name]
 
-        Where norms stand first, the stream is what went in and what was added so far; otherwise what the group reads.
+    def now(self, number: int, place: int, groups: Sequence[Group]) -> Seen:
+        """Return what is to be seen now of the last of some groups, all those of a layer up to it."""
+        seen, _ = self._run(self._rebuilt[place], number, place, groups, stop=True)
+        return seen[groups[-1].name]
+
+    def leave(self, number: int) -> None:
+        """Run a layer that is rebuilt, and take the hidden states to the next one."""
+        runs = [self._run(self._rebuilt[place], number, place, []) for place in range(len(self.batches))]
+        self._rebuilt = [hidden for _, hidden in runs]
+
+    def _run(
+        self, hidden: Tensor, number: int, place: int, groups: Sequence[Group], stop: bool = False
+    ) -> tuple[dict[str, Seen], Tensor]:
+        """Run a layer on a batch's hidden states; return what was seen of groups, and the next hidden states.
+
+        Where norms stand first, the stream is what went in and what was added so far; otherwise what a group reads.
 
         Args:
-            layer: The layer to run.
             hidden: What goes in.
             number: The layer's number.
             place: The batch's number, for what else the layer is given.
-            groups: The layer's groups up to the one to look at.
+            groups: The groups to look at, the first ones of the layer.
+            stop: Not to run what comes after the last reader.
         """
-        *earlier, group = groups
-        found: dict[str, Tensor] = {}
-        added: list[Tensor] = []
+        layer = self.layers[number]
+        streams: dict[str, Tensor] = {}
+        seen: dict[str, Seen] = {}
+        handles = []
+        for group in groups:
 
-        def note_writer(module: nn.Module, args: Any) -> None:
-            found.setdefault("stream", args[0])  # DeBERTa then projects positions with the same layer
+            def note_writer(module: nn.Module, args: Any, name: str = group.name) -> None:
+                streams.setdefault(name, args[0])  # DeBERTa then projects positions with the same layer
 
-        def note_reader(module: nn.Module, args: Any, output: Tensor) -> None:
-            found.update(inputs=args[0], output=output)
-            raise _StopHere
+            def note_reader(module: nn.Module, args: Any, output: Tensor, name: str = group.name) -> None:
+                stream = streams[name]
+                if self.blocks.norm_first:
+                    stream = sum((one.output for one in seen.values()), start=hidden)
+                seen[name] = Seen(args[0], output, stream)
+                if stop and len(seen) == len(groups):
+                    raise _StopHere
 
-        def note_earlier(module: nn.Module, args: Any, output: Tensor) -> None:
-            added.append(output)
-
-        def inside(name: str) -> nn.Module:
-            return layer.get_submodule(name.removeprefix(self.prefixes[number]))
-
-        handles = [
-            inside(group.writers[0].module).register_forward_pre_hook(note_writer),
-            inside(group.reader.module).register_forward_hook(note_reader),
-            *(inside(one.reader.module).register_forward_hook(note_earlier) for one in earlier),
-        ]
+            writer, reader = (
+                layer.get_submodule(channels.module.removeprefix(self._prefixes[number]))
+                for channels in (group.writers[0], group.reader)
+            )
+            handles += [writer.register_forward_pre_hook(note_writer), reader.register_forward_hook(note_reader)]
         try:
             with suppress(_StopHere):
-                self.calls[place][number].run(layer, hidden)
+                hidden = self._calls[place][number].run(layer, hidden)
         finally:
             for handle in handles:
                 handle.remove()
-        stream = sum(added, start=hidden) if self.blocks.norm_first else found["stream"]
-        return Seen(found["inputs"], found["output"], stream)
+        return seen, hidden
 
 
 def can_walk(model: PreTrainedModel, blocks: Blocks, layers: nn.ModuleList, batch: Batch) -> bool:

@@ -76,8 +76,15 @@ class PruningMixin(_Trainer):
         self._finished = False
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train; what was masked in the end is zero afterwards."""
+        """Train; what was masked in the end is zero afterwards.
+
+        Raises:
+            RequestError: A checkpoint is to be taken up by a trainer that has trained before: what it removed is gone.
+        """
         if self.pruner is not None and self._finished:
+            if kwargs.get("resume_from_checkpoint") or (args and args[0]):
+                fix = "Build a new trainer with the model as it was before pruning, and resume with that."
+                raise RequestError(Fault("resume_from_checkpoint", "this trainer has pruned its model already.", fix))
             self._attach(self.pruner)
             if self._makes_optimizer:  # the last one trained scores and units that are not there any more
                 self.optimizer = self.lr_scheduler = None

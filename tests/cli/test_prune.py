@@ -141,7 +141,7 @@ def test_all_faults_come_at_once():
 def test_training_flags_without_train_are_refused_before_anything_runs(prune, tmp_path):
     done = prune("--method", "magnitude", "--sparsity", "0.5", "--learning-rate", "1e-4")
     assert done.code == 2
-    assert "--train: learning_rate" in done.err
+    assert "--train: only training uses learning_rate" in done.err
     assert tree(tmp_path) == {}
 
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from hfcompress.calibration import calibration_batches
 from hfcompress.errors import ModelError
 from hfcompress.modeling.groups import groups_of
 from hfcompress.modeling.masking import masked
-from hfcompress.pruning.filter_importance import batch_norm, importance_of, labelled_batches, magnitude, taylor
+from hfcompress.pruning.filter_importance import batch_norm, importance_of, magnitude, taylor
 from tests.pruning.images import digits, image_context, network
 
 
@@ -42,9 +43,9 @@ def test_batch_norms_give_their_scales(model, groups):
 
 def test_taylor_is_the_squared_gradient_of_each_image_whatever_the_batches(model, groups, tmp_path):
     context = image_context(tmp_path)
-    (whole,) = labelled_batches(model, context, 3, 3)
+    (whole,) = calibration_batches(model, context, 3, 3, labelled=True)
     found = taylor(model, groups, context, [whole])
-    in_parts = taylor(model, groups, context, labelled_batches(model, context, 3, 2))
+    in_parts = taylor(model, groups, context, calibration_batches(model, context, 3, 2, labelled=True))
     for group in groups[::5]:
         expected = torch.zeros(group.units)
         for pixels, label in zip(whole["pixel_values"], whole["labels"], strict=True):
@@ -78,6 +79,8 @@ def test_weights_that_are_no_numbers_are_refused(model, groups, tmp_path):
 def test_rows_without_labels_are_left_out(model, tmp_path):
     data = digits()
     unknown = data.train.map(lambda row: {"labels": -100})
-    batches = labelled_batches(model, image_context(tmp_path, replace(data, unlabeled=unknown)), 1000, 16)
+    batches = calibration_batches(
+        model, image_context(tmp_path, replace(data, unlabeled=unknown)), 1000, 16, labelled=True
+    )
     assert sum(len(batch["labels"]) for batch in batches) == len(data.train)
     assert all(batch["labels"].ge(0).all() for batch in batches)

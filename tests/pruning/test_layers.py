@@ -177,11 +177,11 @@ def test_hidden_states_that_are_no_numbers_name_the_layer(tmp_path):
 
 def test_dropping_one_after_another_is_greedy(tmp_path):
     """With all layers as candidates the first drop is the best single one, and the second the best after it."""
-    from hfcompress.pruning.filter_importance import labelled_batches
+    from hfcompress.calibration import calibration_batches
     from hfcompress.pruning.layers import _loss
 
     model, context = tiny_model(layers=DEPTH), tiny_context(tmp_path)
-    batches = labelled_batches(model, context, 24, 8)
+    batches = calibration_batches(model, context, 24, 8, labelled=True)
     kept = list(range(DEPTH))
     with torch.no_grad():
         for _ in range(2):

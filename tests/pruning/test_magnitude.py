@@ -163,8 +163,8 @@ def test_every_model_can_take_2_of_4():
         ({"sparsity": 1.0}, "sparsity: input should be less than 1"),
         ({"sparsity": 0.5, "pattern": "2:4"}, "both are given"),
         ({"pattern": "5:4"}, "pattern: '5:4' is not a pattern"),
-        ({"sparsity": 0.5, "schedule": "linear", "every": 3}, "train: schedule, every are for training"),
-        ({"sparsity": 0.5, "losses": "kl"}, "train: losses are for training, and train is not given"),
+        ({"sparsity": 0.5, "schedule": "linear", "every": 3}, "train: only training uses schedule, every"),
+        ({"sparsity": 0.5, "losses": "kl"}, "train: only training uses losses, and train is not given"),
         ({"sparsity": 0.5, "train": True, "losses": {"kl": 1}, "alpha": 0.5}, "alpha: cannot stand beside explicit"),
         ({"sparsity": 0.5, "train": True, "layer_map": "lest"}, "layer_map: there is no layer map 'lest'"),
         ({"sparsity": 0.5, "spursity": 1}, "Did you mean 'sparsity'"),
@@ -178,7 +178,7 @@ def test_options_that_do_not_fit_are_refused(options, said):
 def test_training_options_without_training_are_refused():
     given = config(sparsity=0.5)
     given.training = {"num_train_epochs": 2.0}
-    with pytest.raises(RequestError, match="train: num_train_epochs are for training"):
+    with pytest.raises(RequestError, match="train: only training uses num_train_epochs, and train is not given"):
         magnitude(tiny_model(), given, context=None)
 
 

@@ -18,7 +18,7 @@ def marked(scores, share, sizes=None):
         assert sizes is not None, "there are no equal scores to choose among"
         return torch.tensor(sizes)
 
-    return lowest(torch.tensor(scores), share, known).nonzero().flatten().tolist()
+    return lowest(torch.tensor(scores), round(share * len(scores)), known).nonzero().flatten().tolist()
 
 
 @pytest.mark.parametrize(("share", "found"), [(0.0, []), (0.25, [2]), (0.5, [0, 2]), (0.75, [0, 1, 2])])
@@ -99,7 +99,7 @@ def test_a_weight_that_moves_away_from_zero_outlives_one_that_moves_towards_it()
     # The weights go 1, 0.9, 0.8 and 0.1, 0.2, 0.3: the scores are -0.1 (1 + 0.9 + 0.8) and 0.1 (0.1 + 0.2 + 0.3).
     torch.testing.assert_close(weight.detach(), torch.tensor([[0.7, 0.4]]))
     torch.testing.assert_close(scores.detach(), torch.tensor([[-0.27, 0.06]]))
-    assert lowest(scores.flatten(), 0.5, blocks.sizes).tolist() == [True, False]
+    assert lowest(scores.flatten(), 1, blocks.sizes).tolist() == [True, False]
 
 
 def test_blocks_are_pooled_by_their_mean():

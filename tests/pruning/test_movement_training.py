@@ -6,6 +6,7 @@ from transformers import AutoModelForSequenceClassification
 
 from hfcompress import registry
 from hfcompress.config import parse
+from hfcompress.errors import RequestError
 from hfcompress.pruning.movement import MovementConfig
 from tests.pruning.contexts import tiny_context
 from tests.tiny import tiny_inputs, tiny_model
@@ -167,3 +168,10 @@ def test_training_again_goes_on_pruning(tmp_path):
     trainer.train()
     assert trainer.state.global_step == STEPS
     assert sum(parameter.numel() for parameter in trainer.model.parameters()) <= once
+
+
+def test_a_trainer_that_has_pruned_cannot_resume(tmp_path):
+    trainer = trainer_of(tmp_path, sparsity=0.3, structure="heads_and_neurons")
+    trainer.train()
+    with pytest.raises(RequestError, match="has pruned its model already"):
+        trainer.train(resume_from_checkpoint=True)
