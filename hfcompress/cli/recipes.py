@@ -84,15 +84,18 @@ def _push(folder: Path, ship: ShipOptions, output: Output) -> dict[str, Any] | N
 
 def show(record: dict[str, Any], output_dir: Path, output: Output, pushed: dict[str, Any] | None = None) -> None:
     """Print a finished run: the table, where the model lies, how to use it, and where it was pushed."""
+    from hfcompress.modeling.load import load_config
+    from hfcompress.modeling.structure import structure_of
     from hfcompress.tasks import find_task
 
     task = find_task(record["task"])
+    needed = "import hfcompress  # knows the layers' widths\n    " if structure_of(load_config(str(output_dir))) else ""
     use = f"""from transformers import pipeline
     model = pipeline("{task.name}", model="{output_dir}")
     print(model({task.sample}))"""
     other = f"""from transformers import {task.auto_model}
     model = {task.auto_model}.from_pretrained("{output_dir}")"""
-    usage = f"The model is in {output_dir}. Use it:\n\n    {use if task.sample else other}\n"
+    usage = f"The model is in {output_dir}. Use it:\n\n    {needed}{use if task.sample else other}\n"
     made = [name for name in ("README.md", "report.html", "onnx") if (output_dir / name).exists()]
     usage += f"\nBeside it: {', '.join(made)}.\n" if made else ""
     usage += f"\nPushed to {pushed['url']}\n" if pushed else ""

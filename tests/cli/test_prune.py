@@ -228,6 +228,15 @@ def test_fisher_leaves_a_smaller_model_that_plain_transformers_loads(prune, tmp_
 
 
 @pytest.mark.usefixtures("brisk")
+def test_the_result_says_what_to_import(teacher_dir, csv, tmp_path):
+    words = ("--model", teacher_dir, "--dataset", csv, "--output-dir", tmp_path / "out", "--method")
+    assert "import hfcompress" in hfcompress("prune", *words, "fisher", "--macs", "0.5", "--multiple", "8").out
+    stock = hfcompress("prune", *words, "layers", "--count", "1", "--overwrite").out
+    assert "Use it:" in stock
+    assert "import hfcompress" not in stock
+
+
+@pytest.mark.usefixtures("brisk")
 def test_wanda_by_the_same_seed_gives_the_same_zeros(prune, tmp_path):
     words = ("--method", "wanda", "--pattern", "2:4", "--layers", "0,2", "--examples", "8", "--seed", "7")
     assert prune(*words).code == 0
