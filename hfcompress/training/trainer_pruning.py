@@ -49,6 +49,7 @@ class PruningMixin(_Trainer):
     pruner: Pruner | None = None
     _pruning: PrunerCallback
     _finished = False
+    _has_removed = False
     _makes_optimizer = True
     optimizer: Any
     lr_scheduler: Any
@@ -79,20 +80,23 @@ class PruningMixin(_Trainer):
         """Train; what was masked in the end is zero afterwards.
 
         Raises:
-            RequestError: A checkpoint is to be taken up by a trainer that has trained before: what it removed is gone.
+            RequestError: A checkpoint is to be taken up by a trainer that has removed heads or neurons of its model: the
+                checkpoint's weights do not fit it any more.
         """
         if self.pruner is not None and self._finished:
-            if kwargs.get("resume_from_checkpoint") or (args and args[0]):
+            if self._has_removed and (kwargs.get("resume_from_checkpoint") or (args and args[0])):
+                problem = "this trainer has removed parts of its model already, and the checkpoint still has them."
                 fix = "Build a new trainer with the model as it was before pruning, and resume with that."
-                raise RequestError(Fault("resume_from_checkpoint", "this trainer has pruned its model already.", fix))
+                raise RequestError(Fault("resume_from_checkpoint", problem, fix))
             self._attach(self.pruner)
             if self._makes_optimizer:  # the last one trained scores and units that are not there any more
                 self.optimizer = self.lr_scheduler = None
         self._makes_optimizer = self.optimizer is None
         result = super().train(*args, **kwargs)
         if self.pruner is not None:
+            before = self.model.num_parameters()
             self.pruner.finish()
-            self._finished = True
+            self._finished, self._has_removed = True, self.model.num_parameters() < before
         return result
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:

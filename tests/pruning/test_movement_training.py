@@ -170,8 +170,8 @@ def test_training_again_goes_on_pruning(tmp_path):
     assert sum(parameter.numel() for parameter in trainer.model.parameters()) <= once
 
 
-def test_a_trainer_that_has_pruned_cannot_resume(tmp_path):
+def test_a_trainer_that_has_removed_heads_cannot_resume(tmp_path):
     trainer = trainer_of(tmp_path, sparsity=0.3, structure="heads_and_neurons")
     trainer.train()
-    with pytest.raises(RequestError, match="has pruned its model already"):
+    with pytest.raises(RequestError, match="has removed parts of its model already"):
         trainer.train(resume_from_checkpoint=True)
