@@ -46,11 +46,7 @@ class Moments:
         Raises:
             ModelError: Some number is NaN or infinite.
         """
-        if not torch.isfinite(values).all():
-            problem = (
-                f"'{self.name}' meets values that are NaN or infinite when the model runs on the calibration rows."
-            )
-            raise ModelError(Fault(self.name, problem, "Check its weights, or use float32 instead of half precision."))
+        check_finite(values, self.name)
         # Apple's GPUs have no float64.
         values = values.detach().to("cpu" if values.device.type == "mps" else values.device).double()
         self.count += len(values)
@@ -86,6 +82,17 @@ class Moments:
             problem = f"no token of the calibration rows reaches '{self.name}'."
             raise DataError(Fault("examples", problem, "Give rows with text in them."))
         return total / self.count
+
+
+def check_finite(values: Tensor, name: str) -> None:
+    """Check what a module meets while a model runs on calibration rows.
+
+    Raises:
+        ModelError: Some number is NaN or infinite; the module is named.
+    """
+    if not torch.isfinite(values).all():
+        problem = f"'{name}' meets values that are NaN or infinite when the model runs on the calibration rows."
+        raise ModelError(Fault(name, problem, "Check its weights, or use float32 instead of half precision."))
 
 
 def input_moments(

@@ -75,11 +75,15 @@ def eliminate(weight: Tensor, covariance: Tensor, gradient: Tensor, width: int) 
     return Elimination(order, np.maximum.accumulate(np.asarray(losses)))
 
 
+def ridge(covariance: Tensor) -> Tensor:
+    """Return what is added to a covariance, which may be singular, before it is inverted."""
+    scale = covariance.diagonal().mean().clamp(min=_NOTHING)
+    return RIDGE * scale * torch.eye(len(covariance), dtype=covariance.dtype)
+
+
 def _inverse(covariance: Tensor) -> Tensor:
-    """Return the inverse of a covariance that may be singular."""
     wide = covariance.double()
-    scale = wide.diagonal().mean().clamp(min=_NOTHING)
-    return torch.linalg.inv(wide + RIDGE * scale * torch.eye(len(wide), dtype=wide.dtype)).float()
+    return torch.linalg.inv(wide + ridge(wide)).float()
 
 
 def _losses(seen: Tensor, inverse: Tensor, width: int) -> Tensor:

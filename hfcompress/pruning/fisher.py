@@ -74,9 +74,9 @@ BUDGETS = ("macs", "parameters", "latency")
 def fisher(model: PreTrainedModel, config: FisherConfig, context: Context) -> PreTrainedModel:
     """Remove heads and neurons without training: least loss within a budget, outputs rebuilt by least squares."""
     groups = groups_of(model)
-    costs = _costs(model, groups, config)
     if config.budget[1] == 1:
         return model
+    costs = _costs(model, groups, config)
     was_training = model.training
     model.eval()
     batches = calibration_batches(model, context, config.examples, config.batch_size)

@@ -14,8 +14,8 @@ from hfcompress.modeling.families import stacks_of
 from hfcompress.modeling.groups import Group
 from hfcompress.modeling.masking import is_convolution
 from hfcompress.modeling.statistics import counted, token_masks, tokens_read
-from hfcompress.pruning.elimination import RIDGE
-from hfcompress.pruning.sensitivity import Sensitivity
+from hfcompress.pruning.elimination import ridge
+from hfcompress.pruning.sensitivity import Sensitivity, WeightedSums
 from hfcompress.pruning.statistics import rows_of
 from hfcompress.pruning.walk import Walk, can_walk
 
@@ -118,7 +118,7 @@ def _solve(module: nn.Module, group: Group, units: Sequence[int], fit: Fit) -> N
         channels = torch.arange(per_group)[stays[number * per_group :][:per_group]] + number * per_group
         wanted = slice(number * outputs, (number + 1) * outputs)
         dense = row.double()[:, channels - number * per_group].T
-        new = _ridge(fit.covariance[channels][:, channels], fit.products[channels][:, wanted], dense)
+        new = _regression(fit.covariance[channels][:, channels], fit.products[channels][:, wanted], dense)
         row.zero_()
         row[:, channels - number * per_group] = new.T.to(row.dtype)
         shift[wanted] -= new.T @ fit.mean[channels]
@@ -127,45 +127,31 @@ def _solve(module: nn.Module, group: Group, units: Sequence[int], fit: Fit) -> N
         bias += shift.to(bias.dtype)
 
 
-def _ridge(covariance: Tensor, products: Tensor, dense: Tensor) -> Tensor:
+def _regression(covariance: Tensor, products: Tensor, dense: Tensor) -> Tensor:
     """Return the weights `(channels, outputs)` of a ridge regression that shrinks towards the dense ones."""
     if not len(covariance):
         return dense
-    scale = covariance.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
-    ridge = RIDGE * scale * torch.eye(len(covariance), dtype=covariance.dtype)
-    return torch.linalg.solve(covariance + ridge, products + ridge @ dense)
+    extra = ridge(covariance)
+    return torch.linalg.solve(covariance + extra, products + extra @ dense)
 
 
 @dataclass
-class _Sums:
-    """Sums over tokens, each with its weight."""
+class _Sums(WeightedSums):
+    """Sums over inputs and targets."""
 
-    count: float = 0.0
-    inputs: Any = 0.0
     targets: Any = 0.0
-    squares: Any = 0.0
     products: Any = 0.0
 
-    def add(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> None:
+    def add_pairs(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> None:
         """Take more tokens `(tokens, …)` into account."""
-        weighted = inputs * weights[:, None]
-        self.count += float(weights.sum())
-        self.inputs = self.inputs + weighted.sum(0).double()
+        weighted = self.add(inputs, weights)
         self.targets = self.targets + (targets * weights[:, None]).sum(0).double()
-        self.squares = self.squares + (weighted.T @ inputs).double()
         self.products = self.products + (weighted.T @ targets).double()
 
     def fit(self, centred: bool) -> Fit:
         """Return means and covariances; not centred, as a layer without a bias needs them, about 0."""
-        if not centred:
-            return Fit(
-                torch.zeros_like(self.inputs),
-                self.squares / self.count,
-                torch.zeros_like(self.targets),
-                self.products / self.count,
-            )
-        mean, target = self.inputs / self.count, self.targets / self.count
-        covariance = self.squares / self.count - torch.outer(mean, mean)
+        mean, covariance = self.moments(centred)
+        target = self.targets / self.count * centred
         return Fit(mean, covariance, target, self.products / self.count - torch.outer(mean, target))
 
 
@@ -183,5 +169,5 @@ def _fit(walk: Walk, number: int, groups: Sequence[Group], known: Sensitivity) -
             target = target + theirs.stream - ours.stream
         mask = token_masks(walk.model, batch)[reads]
         inputs, targets = counted(ours.inputs, mask, channels_first), counted(target, mask, channels_first)
-        sums.add(inputs, targets, known.weights[place])
+        sums.add_pairs(inputs, targets, known.weights[place])
     return sums.fit(centred=bias is not None)

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.groups import Group
 from hfcompress.modeling.masking import is_convolution
-from hfcompress.modeling.statistics import counted, token_masks, tokens_read
+from hfcompress.modeling.statistics import check_finite, counted, token_masks, tokens_read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,10 +41,29 @@ class Sensitivity:
 
 
 @dataclass
-class _Sums:
+class WeightedSums:
+    """Sums over vectors, each with its weight, in float64."""
+
     count: float = 0.0
     inputs: Any = 0.0
-    products: Any = 0.0
+    squares: Any = 0.0
+
+    def add(self, inputs: Tensor, weights: Tensor) -> Tensor:
+        """Take more vectors `(tokens, width)` with their weights `(tokens,)` into account; return them weighted."""
+        weighted = inputs * weights[:, None]
+        self.count += float(weights.sum())
+        self.inputs = self.inputs + weighted.sum(0).double()
+        self.squares = self.squares + (weighted.T @ inputs).double()
+        return weighted
+
+    def moments(self, centred: bool) -> tuple[Tensor, Tensor]:
+        """Return mean and covariance; not centred, a mean of 0 and the second moment about it."""
+        mean: Tensor = self.inputs / self.count * centred
+        return mean, self.squares / self.count - torch.outer(mean, mean)
+
+
+@dataclass
+class _Sums(WeightedSums):
     gradient: Any = 0.0
     norms: list[Tensor] = field(default_factory=list)
 
@@ -98,7 +116,7 @@ def measure_sensitivity(
             for group in groups:
                 for given, _ in heard.take(group.name):
                     values = heard.counted(model, group, batch, given)
-                    _add_inputs(sums[group.name], values, next(left[group.name]))
+                    sums[group.name].add(values, next(left[group.name]))
             bar.update()
     bar.close()
     examples = sum(len(next(iter(batch.values()))) for batch in batches)
@@ -144,15 +162,9 @@ class _Heard:
             ModelError: There are numbers among them that are NaN or infinite.
         """
         name = group.reader.module
-        _refuse_nan(values, name)
+        check_finite(values, name)
         mask = token_masks(model, batch)[tokens_read(model, name)]
         return counted(values.detach(), mask, is_convolution(model.get_submodule(name)))
-
-
-def _refuse_nan(values: Tensor, name: str) -> None:
-    if not torch.isfinite(values).all():
-        problem = f"'{name}' meets values that are NaN or infinite when the model runs on the calibration rows."
-        raise ModelError(Fault(name, problem, "Check its weights, or use float32 instead of half precision."))
 
 
 @contextmanager
@@ -164,7 +176,7 @@ def _listening(model: PreTrainedModel, groups: Iterable[Group]) -> Iterator[_Hea
         def hear(
             module: nn.Module, args: Any, output: Tensor, name: str = group.name, place: str = group.reader.module
         ) -> None:
-            _refuse_nan(args[0], place)
+            check_finite(args[0], place)
             if output.requires_grad:
                 output.retain_grad()
             heard.calls.setdefault(name, []).append((args[0].detach(), output))
@@ -204,14 +216,5 @@ def _weights(sums: _Sums, focus: float) -> list[Tensor]:
     return [(1 - focus) + focus * norms / mean for norms in sums.norms]
 
 
-def _add_inputs(sums: _Sums, values: Tensor, weights: Tensor) -> None:
-    weighted = values * weights[:, None]
-    sums.count += float(weights.sum())
-    sums.inputs = sums.inputs + weighted.sum(0).double()
-    sums.products = sums.products + (weighted.T @ values).double()
-
-
 def _sensitivity(sums: _Sums, weights: list[Tensor], examples: int, biased: bool) -> Sensitivity:
-    mean = sums.inputs / sums.count * biased
-    covariance = sums.products / sums.count - torch.outer(mean, mean)
-    return Sensitivity(mean, covariance, sums.gradient / examples, weights)
+    return Sensitivity(*sums.moments(centred=biased), sums.gradient / examples, weights)
