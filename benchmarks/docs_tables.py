@@ -26,6 +26,14 @@ def page():
         export(),
         "## What each way of teaching is worth",
         quality(),
+        "## What pruning without training costs",
+        pruning(),
+        "## Movement against magnitude",
+        movement(),
+        "## Fewer words",
+        vocabulary(),
+        "## Fewer filters",
+        filters(),
         "## Memory of large vocabularies",
         memory(),
     ]
@@ -59,6 +67,85 @@ def export():
         "of the preset."
     )
     return f"{text}\n\n{benchmark.table(record)}"
+
+
+def pruning():
+    """Return the tables of `pruning.py`, or say that it was not run."""
+    record = read("pruning")
+    if not record.get("cells"):
+        return "`python benchmarks/pruning.py` compares `fisher` with others' pruning. It was not run yet."
+    import pruning as benchmark
+
+    text = (
+        "`python benchmarks/pruning.py`: heads and neurons are removed until a share of the encoder's "
+        "multiply-accumulates (MACs) is left, from 1,024 training sentences; 1,000 are held out. The difference is to "
+        "the dense model on the same sentences, mean and range over seeds. `torch-pruning` is Torch-Pruning 1.6.1 with "
+        "its importance by Taylor expansion, confined to heads and neurons or, as in its own BERT example, free to "
+        "take from the hidden size too (all); `torch-prune` is `torch.nn.utils.prune`, which only sets zeros: its "
+        "parameters are counted without them, its work stays that of the dense model. Reloads: by plain "
+        "`from_pretrained`. `fisher+distilled` is two epochs of distillation from the dense model afterwards."
+    )
+    return f"{text}\n\n{benchmark.tables(record)}"
+
+
+def movement():
+    """Return plot and table of `movement.py`, or say that it was not run."""
+    record = read("movement")
+    if not record.get("cells"):
+        return "`python benchmarks/movement.py` compares movement with magnitude pruning. It was not run yet."
+    import movement as benchmark
+
+    text = (
+        f"`python benchmarks/movement.py`: MiniLM-L6 ({record['dense']:.1%}), three epochs, taught by itself as it "
+        "was; the same weights to choose from, the same cubic schedule. Single weights become zero, which saves no time."
+    )
+    plot = "![Accuracy against zeros, movement and magnitude](movement.svg)"
+    return f"{text}\n\n{plot}\n\n{benchmark.table(record)}"
+
+
+def plots():
+    """Return the plots of the page, by their file's name."""
+    record = read("movement")
+    if not record.get("cells"):
+        return {}
+    import movement as benchmark
+
+    return {"movement.svg": benchmark.plot(record)}
+
+
+def vocabulary():
+    """Return the table of `vocabulary.py`."""
+    record = read("vocabulary")
+    before = record["before"]
+    lines = [
+        "| kept | tokens | parameters | words' table smaller | training predictions changed | held-out accuracy |",
+        "|---|---|---|---|---|---|",
+        f"| all | {before['tokens']:,} | {before['parameters'] / 1e6:.1f} M | | | {before['accuracy']:.1%} |",
+    ]
+    for name, case in record["cases"].items():
+        changed = case.get("training_predictions_changed", "")
+        lines.append(
+            f"| {name} | {case['tokens']:,} | {case['parameters'] / 1e6:.1f} M | {case['embeddings_smaller']:.1%} "
+            f"| {changed} | {case['accuracy']:.1%} |"
+        )
+    text = f"`python benchmarks/vocabulary.py`: {record['what']}"
+    return f"{text}\n\n" + "\n".join(lines)
+
+
+def filters():
+    """Return the table of `filters.py`."""
+    record = read("filters")
+    columns = ("pruned", "batch_norms_anew", "one_epoch_later")
+    lines = [
+        "| scope | importance | MACs left | pruned | batch norms anew | one epoch later |",
+        "|---|---|---|---|---|---|",
+    ]
+    for case in record["cases"]:
+        accuracies = " | ".join(f"{case[column]:.1%}" for column in columns)
+        lines.append(f"| {case['scope']} | {case['importance']} | {case['macs']:.1%} | {accuracies} |")
+    dense = record["dense"]["accuracy"]
+    text = f"`python benchmarks/filters.py`: {record['what']} (dense: {dense:.1%})."
+    return f"{text}\n\n" + "\n".join(lines)
 
 
 def memory():

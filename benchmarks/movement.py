@@ -11,6 +11,7 @@ benchmarks/results/movement.json as soon as it is done; one that is there is not
 """
 
 import argparse
+import io
 import json
 import shutil
 import time
@@ -125,7 +126,34 @@ def _cell(values):
     if not values:
         return "not run"
     mean = f"{sum(values) / len(values):.1%}"
-    return f"{mean} ({len(values)} seeds: {min(values):.1%} to {max(values):.1%})" if len(values) > 1 else f"{mean} (1 seed)"
+    return (
+        f"{mean} ({len(values)} seeds: {min(values):.1%} to {max(values):.1%})"
+        if len(values) > 1
+        else f"{mean} (1 seed)"
+    )
+
+
+def plot(result):
+    """Return the plot as SVG: a point for each seed, a line through the means."""
+    from hfcompress.measure.report import drawing
+
+    cases = by_case(result)
+    with drawing.style("movement"):
+        figure, (axes,) = drawing.new_figure(3.6, width=6.4)
+        for place, method in enumerate(CONFIGS, start=1):
+            points = sorted((100 * sparsity, values) for (name, sparsity), values in cases.items() if name == method)
+            means = [100 * sum(values) / len(values) for _, values in points]
+            axes.plot([x for x, _ in points], means, color=drawing.colour(place), linewidth=1.6, label=method)
+            for x, values in points:
+                axes.plot([x] * len(values), [100 * value for value in values], **drawing.marker(place))
+        axes.axhline(100 * result["dense"], color=drawing.REFERENCE, linewidth=1, linestyle="--", label="dense")
+        axes.set_xlabel("zeros in the layers' matrices, %")
+        axes.set_ylabel("accuracy, %")
+        axes.grid(axis="y")
+        axes.legend(loc="lower left")
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return buffer.getvalue()
 
 
 if __name__ == "__main__":

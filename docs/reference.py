@@ -24,7 +24,7 @@ def pages() -> dict[str, str]:
     """Return the generated pages by their path."""
     return {
         "losses.md": losses(),
-        "results.md": results(),
+        **results(),
         "reference/tasks.md": tasks(),
         "reference/cli.md": command_line(),
         "reference/recipes.md": recipes(),
@@ -154,12 +154,12 @@ def recipes() -> str:
     return _page(parts)
 
 
-def results() -> str:
-    """The tables of the committed benchmark results."""
+def results() -> dict[str, str]:
+    """The tables of the committed benchmark results, and their plots."""
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import docs_tables
 
-    return docs_tables.page()
+    return {"results.md": docs_tables.page(), **docs_tables.plots()}
 
 
 def presets() -> str:
