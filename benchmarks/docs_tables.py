@@ -97,7 +97,7 @@ def movement():
 
     text = (
         f"`python benchmarks/movement.py`: MiniLM-L6 ({record['dense']:.1%}), three epochs, taught by itself as it "
-        "was; the same weights to choose from, the same cubic schedule. Single weights become zero, which saves no time."
+        "was; the same weights to choose from, the same cubic schedule. Single weights become zero: that saves no time."
     )
     plot = "![Accuracy against zeros, movement and magnitude](movement.svg)"
     return f"{text}\n\n{plot}\n\n{benchmark.table(record)}"
