@@ -6,13 +6,13 @@ The network is trained first. Run it with `python benchmarks/filters.py` (three 
 
 import argparse
 import copy
-import json
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
-RESULT = Path(__file__).parent / "results" / "filters.json"
+from report import write
+
 SHAPE = "shape:resnet-18;width=0.5;image_size=32"
 SCOPES = ("global", "uniform")
 IMPORTANCES = ("taylor", "batch_norm", "magnitude")
@@ -123,18 +123,13 @@ def macs(model, context):
 
 def report(options, before, cases):
     """Write the comparison down."""
-    from hfcompress.environment import hardware, versions
-
     result = {
         "what": "accuracy on held-out digits of a ResNet-18 at half its width, before and after filters are removed",
         "settings": vars(options),
         "dense": before,
         "cases": cases,
-        "versions": versions(),
-        "hardware": hardware(),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    write("filters", result)
 
 
 if __name__ == "__main__":

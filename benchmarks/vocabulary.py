@@ -5,21 +5,18 @@ out ones (the split of the quickstart) have words that nobody saw. Run it with `
 The result goes to `benchmarks/results/vocabulary.json`.
 """
 
-import json
 import time
-from pathlib import Path
 
 import numpy as np
 from quality import DATA, TASK, teacher
+from report import RESULTS, write
 
 from hfcompress.context import Context
 from hfcompress.data import DataConfig, encode, load_data
-from hfcompress.environment import hardware, versions
 from hfcompress.measure.quality import predict, score
 from hfcompress.modeling.load import load_model, load_processor
 from hfcompress.pruning.vocabulary import VocabularyConfig, vocabulary
 
-RESULT = Path(__file__).parent / "results" / "vocabulary.json"
 CASES = {"used tokens": {}, "used twice or more": {"min_count": 2}, "used tokens, no fallback": {"fallback": False}}
 EXACT = "used tokens"
 """The case whose predictions on the training sentences are compared too."""
@@ -48,11 +45,8 @@ def main():
         "cases": cases,
         "training_rows": len(rows.train),
         "held_out_rows": len(rows.validation),
-        "versions": versions(),
-        "hardware": hardware(),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    write("vocabulary", result)
 
 
 def start():
@@ -63,7 +57,7 @@ def start():
 def case(options, rows, answers):
     """Trim a fresh copy; compare its predictions on the training sentences where those of the whole model are given."""
     model, old = start()
-    context = Context(TASK, rows, old, 42, RESULT.parent, {}, progress=False)
+    context = Context(TASK, rows, old, 42, RESULTS, {}, progress=False)
     begin = time.perf_counter()
     vocabulary(model, VocabularyConfig(**options), context)
     seconds = time.perf_counter() - begin

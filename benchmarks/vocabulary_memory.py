@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
-RESULT = Path(__file__).parent / "results" / "vocabulary_memory.json"
+from report import write
+
 VOCABULARIES = (50_000, 150_000)
 LENGTHS = (128, 512)
 WAYS = ("whole", "parts")
@@ -107,18 +107,13 @@ def peak():
 
 def report(options, cases):
     """Print the comparison and write it down."""
-    from hfcompress.environment import hardware, versions
-
     settings = {name: value for name, value in vars(options).items() if name != "case"}
     result = {
         "what": "peak resident memory and seconds of a step (kl and task) of a tiny GPT-2, logits whole or in parts",
         "settings": settings,
         "cases": cases,
-        "versions": versions(),
-        "hardware": hardware(),
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    write("vocabulary_memory", result)
 
 
 if __name__ == "__main__":

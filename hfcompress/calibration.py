@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hfcompress.data import encode
+from hfcompress.data import encode, row_lengths
 from hfcompress.errors import DataError, Fault
 
 if TYPE_CHECKING:
@@ -45,10 +46,7 @@ def calibration_batches(
         raise DataError(Fault("examples", problem, f"Give at least {fewest} training rows; some hundreds are usual."))
     chosen = np.random.default_rng(context.seed).permutation(len(rows))[:examples]
     encoded = encode(rows.select(np.sort(chosen)), context.task, context.processor, context.data.max_length)
-    main = model.main_input_name
-    order = (
-        np.argsort([len(ids) for ids in encoded[main]], kind="stable") if main == "input_ids" else range(len(encoded))
-    )
+    order = np.argsort(row_lengths(encoded, model.main_input_name), kind="stable")
     collate = context.task.collator(context.processor)
     return [
         _to_device(collate([encoded[int(place)] for place in order[start : start + batch_size]]), model)
@@ -58,8 +56,6 @@ def calibration_batches(
 
 def model_inputs(model: PreTrainedModel, context: Context, batch: Batch, labels: bool = False) -> dict[str, Any]:
     """Return what of a batch the model takes, with its labels or without."""
-    import inspect
-
     taken = set(inspect.signature(model.forward).parameters)
     own = context.task.prepare_inputs(batch, model.config)
     left_out = set() if labels else set(context.task.label_columns)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.cli.options import OutputOptions, ShipOptions
@@ -84,18 +86,20 @@ def _push(folder: Path, ship: ShipOptions, output: Output) -> dict[str, Any] | N
 
 def show(record: dict[str, Any], output_dir: Path, output: Output, pushed: dict[str, Any] | None = None) -> None:
     """Print a finished run: the table, where the model lies, how to use it, and where it was pushed."""
-    from hfcompress.modeling.load import load_config
-    from hfcompress.modeling.structure import structure_of
+    from hfcompress.hub.card.usage import import_line
     from hfcompress.tasks import find_task
 
     task = find_task(record["task"])
-    needed = "import hfcompress  # knows the layers' widths\n    " if structure_of(load_config(str(output_dir))) else ""
-    use = f"""from transformers import pipeline
-    model = pipeline("{task.name}", model="{output_dir}")
-    print(model({task.sample}))"""
-    other = f"""from transformers import {task.auto_model}
-    model = {task.auto_model}.from_pretrained("{output_dir}")"""
-    usage = f"The model is in {output_dir}. Use it:\n\n    {needed}{use if task.sample else other}\n"
+    code = import_line(json.loads((output_dir / "config.json").read_text(encoding="utf-8")))
+    if task.sample:
+        code += (
+            f'from transformers import pipeline\nmodel = pipeline("{task.name}", model="{output_dir}")\n'
+            f"print(model({task.sample}))"
+        )
+    else:
+        auto = task.auto_model
+        code += f'from transformers import {auto}\nmodel = {auto}.from_pretrained("{output_dir}")'
+    usage = f"The model is in {output_dir}. Use it:\n\n{indent(code, ' ' * 4)}\n"
     made = [name for name in ("README.md", "report.html", "onnx") if (output_dir / name).exists()]
     usage += f"\nBeside it: {', '.join(made)}.\n" if made else ""
     usage += f"\nPushed to {pushed['url']}\n" if pushed else ""

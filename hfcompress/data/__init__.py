@@ -2,7 +2,7 @@
 
 from hfcompress.data.config import DataConfig
 from hfcompress.data.loading import load_data, load_validation
-from hfcompress.data.task_data import ORIGIN_COLUMN, TEACHER_PREFIX, TaskData, encode, fingerprint
+from hfcompress.data.task_data import ORIGIN_COLUMN, TEACHER_PREFIX, TaskData, encode, fingerprint, row_lengths
 
 __all__ = [
     "ORIGIN_COLUMN",
@@ -13,4 +13,5 @@ __all__ = [
     "fingerprint",
     "load_data",
     "load_validation",
+    "row_lengths",
 ]

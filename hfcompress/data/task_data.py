@@ -57,6 +57,11 @@ class TaskData:
         return concatenate_datasets([self.train, self.unlabeled.cast(self.train.features)])
 
 
+def row_lengths(encoded: Dataset, main_input_name: str) -> list[int]:
+    """Return how many tokens each row has; of images, which are all of one size, 1."""
+    return [len(ids) for ids in encoded[main_input_name]] if main_input_name == "input_ids" else [1] * len(encoded)
+
+
 def fingerprint(start: str, *parts: Dataset) -> str:
     """Return the SHA-256 of rows, column by column, in their order."""
     digest = hashlib.sha256(start.encode())

@@ -11,6 +11,7 @@ from hfcompress.config import option
 from hfcompress.distillation.layer_maps import map_layers
 from hfcompress.distillation.structure import check_sizes, heads_in, place
 from hfcompress.errors import Fault, RequestError
+from hfcompress.training.layer_maps import is_name
 from hfcompress.training.objective import DistillationLoss, LossConfig, ModelPair
 from hfcompress.training.signals import Signals, full_precision, present, without_padding
 
@@ -79,7 +80,7 @@ def keys_of(mask: Tensor) -> Tensor:
 def _attention_pairs(pair: ModelPair) -> list[tuple[int, int]]:
     """Return pairs of attentions, counted from 0, for the layer map's pairs of hidden states."""
     pairs = map_layers(pair.layer_map, pair.student.num_hidden_layers, pair.teacher.num_hidden_layers)
-    if isinstance(pair.layer_map, str) and ":" not in pair.layer_map:
+    if is_name(pair.layer_map):
         pairs = [(ours, theirs) for ours, theirs in pairs if ours > 0 and theirs > 0]
     faults = [
         Fault("layer_map", f"{ours}:{theirs} names the embeddings (0), which have no attention.", "Leave it out.")

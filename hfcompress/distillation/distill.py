@@ -13,12 +13,12 @@ from tqdm.auto import tqdm
 
 from hfcompress.config import checked_by, gather, option
 from hfcompress.context import Context
-from hfcompress.distillation.layer_maps import check_name
 from hfcompress.distillation.students import build_student, student_config
 from hfcompress.errors import Fault, RequestError, TeacherError
 from hfcompress.modeling.load import load_config, load_model, load_processor
 from hfcompress.processes import is_main_process
 from hfcompress.registry import register
+from hfcompress.training.layer_maps import check_layer_map
 from hfcompress.training.loss_weights import combine_losses
 from hfcompress.training.objective import ModelPair, build_objective, parse_losses
 from hfcompress.training.run import Run, encode_rows, foreign_processor, train
@@ -64,7 +64,7 @@ class DistillConfig:
     alpha: Annotated[float, Interval(ge=0, le=1)] | None = option(
         None, help="weight of the teacher's losses, shared among them; the labels get the rest (default: 0.7)"
     )
-    layer_map: Annotated[str, checked_by(check_name)] = option(
+    layer_map: Annotated[str, checked_by(check_layer_map)] = option(
         "uniform", help="layers that hidden losses compare: uniform, last, skip, or pairs 1:2,3:6"
     )
     training: dict[str, Any] = option(

@@ -12,6 +12,7 @@ from scipy.stats import bootstrap
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from hfcompress.data import row_lengths
 from hfcompress.errors import Fault, RequestError
 from hfcompress.measure.hub_metrics import compute
 from hfcompress.measure.runnable import Runnable, inputs_of
@@ -94,9 +95,7 @@ def predict(
     if generate and not hasattr(model, "generate"):
         raise RequestError(Fault("generate", "goes with PyTorch models, not with this ONNX file."))
     encoded = task.encode(rows, processor, max_length)
-    main = model.main_input_name
-    lengths = [len(ids) for ids in encoded[main]] if main == "input_ids" else [0] * len(encoded)
-    order = np.argsort([-length for length in lengths], kind="stable")
+    order = np.argsort([-length for length in row_lengths(encoded, model.main_input_name)], kind="stable")
     loader = DataLoader(encoded.select(order), batch_size, collate_fn=task.collator(processor))
     takes = inputs_of(model) - set(task.label_columns)
     model.eval()

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from hfcompress.errors import ModelError
 from hfcompress.modeling.emptied import Emptied
 from hfcompress.modeling.families import component_of, layers_prefix, stacks_of
-from hfcompress.modeling.groups import Place, attention_of, channels_in, head_width, places_of
+from hfcompress.modeling.groups import Place, attention_of, head_width, places_of
 from hfcompress.modeling.layer_patterns import layer_groups
+from hfcompress.modeling.linear import channels_in
 from hfcompress.modeling.projections import attention_heads
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from hfcompress.modeling.resize import is_conv1d_of_gpt2
+from hfcompress.modeling.linear import channels_out, is_convolution, weight_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,21 +87,10 @@ class Constant(Emptied):
 
 def zeros_for(module: nn.Module, width: int) -> Zeros:
     """Return what stands in for a layer whose outputs are all removed."""
-    return Zeros(width, _channels_first(module), _weight(module).dtype)
+    return Zeros(width, is_convolution(module), weight_of(module).dtype)
 
 
 def constant_for(module: nn.Module) -> Constant:
     """Return what stands in for a layer whose inputs are all removed: its bias."""
     bias: nn.Parameter | None = module.bias  # type: ignore[assignment]
-    weight = _weight(module)
-    width = weight.shape[1 if is_conv1d_of_gpt2(module) else 0]
-    return Constant(width, _channels_first(module), weight.dtype, bias)
-
-
-def _weight(module: nn.Module) -> Tensor:
-    weight: Tensor = module.weight  # type: ignore[assignment]
-    return weight
-
-
-def _channels_first(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Conv1d, nn.Conv2d))
+    return Constant(channels_out(module), is_convolution(module), weight_of(module).dtype, bias)

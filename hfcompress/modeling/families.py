@@ -229,14 +229,20 @@ def blocks_of(model_type: str) -> Blocks:
         ModelError: The table has no row for it; the message shows the row to add.
     """
     if model_type not in FAMILIES:
-        row = f"FAMILIES['{model_type}'] = Blocks(layers=..., embeddings=..., depth=..., query=..., key=..., "
-        fix = (
-            f"Known: {', '.join(sorted(FAMILIES))}. To teach hfcompress this one, add its row:\n"
-            f"    from hfcompress.modeling.families import FAMILIES, Blocks\n"
-            f"    {row}value=..., attention_output=..., ffn=(..., ...))"
-        )
-        raise ModelError(Fault("", f"the architecture '{model_type}' has no row in the block table.", fix))
+        raise no_row(model_type)
     return FAMILIES[model_type]
+
+
+def no_row(model_type: str, instead: str = "") -> ModelError:
+    """Return the error for a family without a row; it shows the row to add, after what can be done `instead`."""
+    row = f"FAMILIES['{model_type}'] = Blocks(layers=..., embeddings=..., depth=..., query=..., key=..., "
+    fix = (
+        f"Known: {', '.join(sorted(FAMILIES))}. To teach hfcompress this one, add its row:\n"
+        f"    from hfcompress.modeling.families import FAMILIES, Blocks\n"
+        f"    {row}value=..., attention_output=..., ffn=(..., ...))"
+    )
+    problem = f"the architecture '{model_type}' has no row in the block table."
+    return ModelError(Fault("", problem, f"{instead} {fix}".lstrip()))
 
 
 def stacks_of(model: PreTrainedModel) -> list[tuple[Blocks, nn.ModuleList]]:

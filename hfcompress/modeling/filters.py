@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from hfcompress.modeling.groups import Channels, Group, channels_out
+from hfcompress.modeling.groups import Channels, Group
+from hfcompress.modeling.linear import channels_out
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

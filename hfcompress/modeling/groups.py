@@ -12,7 +12,8 @@ import torch
 from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.blocks import Blocks
 from hfcompress.modeling.emptied import Emptied
-from hfcompress.modeling.families import stacks_of
+from hfcompress.modeling.families import FAMILIES, no_row, stacks_of
+from hfcompress.modeling.linear import channels_in, channels_out, fan_in, fan_out
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,6 +36,11 @@ class Channels:
     module: str
     width: int = 1
     copies: int = 1
+
+    @property
+    def of_one_unit(self) -> int:
+        """How many channels a unit has in all."""
+        return self.width * self.copies
 
     def of(self, units: Sequence[int], total: int) -> Tensor:
         """Return the numbers `(channels,)` of the channels that some units have.
@@ -83,16 +89,15 @@ class Group:
         (only,) = self.readers
         return only
 
+    def weights(self, model: PreTrainedModel) -> int:
+        """Return how many weights one unit has, without biases."""
+        given = sum(one.of_one_unit * fan_in(model.get_submodule(one.module)) for one in self.writers)
+        return given + sum(one.of_one_unit * fan_out(model.get_submodule(one.module)) for one in self.readers)
+
     def parameters(self, model: PreTrainedModel) -> int:
-        """Return how many parameters one unit has."""
-        total = 0
-        for channels in self.writers:
-            module = model.get_submodule(channels.module)
-            total += channels.width * channels.copies * (_fan_in(module) + (module.bias is not None))
-        for channels in self.readers:
-            module = model.get_submodule(channels.module)
-            total += channels.width * channels.copies * _weight(module).numel() // channels_in(module)
-        return total
+        """Return how many parameters one unit has: weights, and the biases that give it."""
+        biased = [one for one in self.writers if model.get_submodule(one.module).bias is not None]
+        return self.weights(model) + sum(one.of_one_unit for one in biased)
 
 
 def groups_of(model: PreTrainedModel, kinds: Iterable[Kind] = ("heads", "neurons")) -> list[Group]:
@@ -103,40 +108,15 @@ def groups_of(model: PreTrainedModel, kinds: Iterable[Kind] = ("heads", "neurons
     """
     from hfcompress.modeling.filters import filter_groups
 
+    if model.config.model_type not in FAMILIES:
+        instead = "Methods that prune single weights by name need none: magnitude, wanda or sparsegpt with modules."
+        raise no_row(model.config.model_type, instead)
     wanted = set(kinds)
     found = [group for group in (*_all_groups(model), *filter_groups(model)) if group.kind in wanted]
     if not found:
         problem = f"{model.config.model_type} has no {' or '.join(sorted(wanted))} that could be removed."
         raise ModelError(Fault("", problem, "Choose another method."))
     return found
-
-
-def channels_in(module: nn.Module) -> int:
-    """Return how many channels a linear layer or convolution reads."""
-    from transformers.pytorch_utils import Conv1D
-
-    if isinstance(module, Conv1D):
-        return int(module.weight.shape[0])
-    width = getattr(module, "in_features", None) or getattr(module, "in_channels", None)
-    return int(width)  # type: ignore[arg-type]
-
-
-def channels_out(module: nn.Module) -> int:
-    """Return how many channels a linear layer or convolution gives."""
-    from transformers.pytorch_utils import Conv1D
-
-    if isinstance(module, Conv1D):
-        return int(module.weight.shape[1])
-    return int(_weight(module).shape[0])
-
-
-def _weight(module: nn.Module) -> Tensor:
-    weight: Tensor = module.weight  # type: ignore[assignment]
-    return weight
-
-
-def _fan_in(module: nn.Module) -> int:
-    return _weight(module).numel() // channels_out(module)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch import nn
 from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.emptied import Constant, Emptied
 from hfcompress.modeling.families import blocks_of, stacks_of
-from hfcompress.modeling.groups import channels_in, channels_out, places_of
+from hfcompress.modeling.groups import places_of
+from hfcompress.modeling.linear import channels_in, channels_out, weight_of
 from hfcompress.modeling.resize import keep_inputs, keep_outputs
 from hfcompress.modeling.structure import record, structure_of, write_structure
 
@@ -22,6 +23,9 @@ _ENCODERS = ("bert", "distilbert", "electra", "modernbert", "mpnet", "roberta", 
 _FAMILIES = (*_ENCODERS, "llama", "qwen2", "qwen3")
 # Layers of heads and poolers that are not the last, and what stands between embeddings and layers.
 _INNER = ("dense", "pre_classifier", "vocab_transform", "embeddings_project")
+
+_Step = tuple[str, nn.Module, bool, bool]
+"""A module by name, and whether it reads and whether it writes the hidden state."""
 
 
 def keep_hidden(model: PreTrainedModel, dimensions: Sequence[int]) -> PreTrainedModel:
@@ -50,11 +54,8 @@ def keep_hidden(model: PreTrainedModel, dimensions: Sequence[int]) -> PreTrained
         return model
     index = torch.tensor(list(dimensions))
     structure = structure_of(model.config)
-    inside = {name for name, _ in _in_layers(model)}
-    steps = [
-        *((name, module, *_sides(model, name, module)) for name, module in _in_layers(model)),
-        *_outside(model, inside, blocks.embeddings, width),
-    ]
+    steps = [*_inside(model)]
+    steps += _outside(model, {step[0] for step in steps}, blocks.embeddings, width)
     for name, module, reads, writes in steps:
         if reads:
             keep_inputs(module, index)
@@ -75,30 +76,29 @@ def _width(model: PreTrainedModel) -> int:
     return reader.width if isinstance(reader, Emptied) else channels_out(reader)
 
 
-def _in_layers(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
-    """Return what has a weight in the layers, by name."""
+def _inside(model: PreTrainedModel) -> Iterator[_Step]:
+    """Return what has a weight in the layers, and whether each reads and whether it writes the hidden state."""
+    sides = _sides(model)
     names = {id(module): name for name, module in model.named_modules()}
     for _, layers in stacks_of(model):
         for name, module in layers.named_modules(prefix=names[id(layers)]):
-            if hasattr(module, "weight"):
-                yield name, module
+            if isinstance(module, nn.Linear | Emptied):
+                yield name, module, *sides.get(name, (False, False))
+            elif hasattr(module, "weight"):
+                yield name, module, False, not name.endswith(("q_norm", "k_norm"))  # Qwen3's are as wide as a head
 
 
-def _sides(model: PreTrainedModel, name: str, module: nn.Module) -> tuple[bool, bool]:
-    """Say whether a layer's module reads and whether it writes the hidden state."""
-    if isinstance(module, nn.Linear | Emptied):
-        for place in places_of(model):
-            parts = [f"{place.layer}.{part}" for part in place.parts]
-            if name in parts:
-                is_writer = name == parts[-1]
-                return not is_writer and not isinstance(module, Emptied), is_writer
-        return False, False
-    return False, not name.endswith(("q_norm", "k_norm"))  # Qwen3's are as wide as a head
+def _sides(model: PreTrainedModel) -> dict[str, tuple[bool, bool]]:
+    """Return of each layer of the groups, by name, whether it reads and whether it writes the hidden state."""
+    found = {}
+    for place in places_of(model):
+        for part, module in place.parts.items():
+            is_last = module is place.reader
+            found[f"{place.layer}.{part}"] = not is_last and not isinstance(module, Emptied), is_last
+    return found
 
 
-def _outside(
-    model: PreTrainedModel, inside: set[str], embeddings: str, width: int
-) -> Iterator[tuple[str, nn.Module, bool, bool]]:
+def _outside(model: PreTrainedModel, inside: set[str], embeddings: str, width: int) -> Iterator[_Step]:
     """Return embeddings, norms, pooler and head, and whether each reads and whether it writes the hidden state."""
     body = "" if model.base_model is model else f"{model.base_model_prefix}."
     for name, module in model.named_modules():
@@ -111,5 +111,4 @@ def _outside(
             in_place = name.startswith(f"{body}{embeddings}")
             yield name, module, False, in_place and module.embedding_dim == width
         elif getattr(module, "weight", None) is not None:
-            weight: torch.Tensor = module.weight
-            yield name, module, False, weight.shape == (width,)
+            yield name, module, False, weight_of(module).shape == (width,)

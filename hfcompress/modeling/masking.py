@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.modeling.groups import Group
+from hfcompress.modeling.linear import is_convolution
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,13 +42,6 @@ def masked(model: PreTrainedModel, groups: Sequence[Group], masks: Mapping[str, 
     finally:
         for handle in handles:
             handle.remove()
-
-
-def is_convolution(module: nn.Module) -> bool:
-    """Say whether a layer's channels stand behind the batch, `(batch, channels, …)`, and not last."""
-    from torch import nn
-
-    return isinstance(module, (nn.Conv1d, nn.Conv2d))
 
 
 def _beside(mask: Tensor, values: Tensor, channels_first: bool) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
-from hfcompress.modeling.structure import METHOD, Structure, apply_structure
+from hfcompress.modeling.manifest import METHOD
+from hfcompress.modeling.structure import Structure, apply_structure
 
 register_quantization_config(METHOD)(Structure)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from hfcompress.modeling.linear import is_conv1d_of_gpt2, is_convolution, weight_of
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 
 
 def keep_outputs(module: nn.Module, index: Tensor) -> None:
@@ -21,7 +21,7 @@ def keep_outputs(module: nn.Module, index: Tensor) -> None:
         module: Changed in place; its parameters are new.
         index: The channels that stay, `(channels,)`.
     """
-    weight = _weight(module)
+    weight = weight_of(module)
     axis = _output_axis(module)
     before = weight.shape[axis]
     _replace(module, "weight", weight.index_select(axis, index.to(weight.device)))
@@ -39,7 +39,7 @@ def keep_inputs(module: nn.Module, index: Tensor) -> None:
         module: Changed in place; its weight is new.
         index: The channels that stay, `(channels,)`, as many in each group of a grouped convolution.
     """
-    weight = _weight(module)
+    weight = weight_of(module)
     index = index.to(weight.device)
     if is_conv1d_of_gpt2(module):
         narrow = weight.index_select(0, index)
@@ -62,25 +62,25 @@ def give_shape(module: nn.Module, shape: Sequence[int]) -> None:
     Raises:
         ValueError: It does not fit into the shape that the weight has.
     """
-    weight = _weight(module)
+    weight = weight_of(module)
     if len(shape) != weight.dim() or any(not 0 < new <= old for new, old in zip(shape, weight.shape, strict=True)):
         raise ValueError(f"{list(shape)} does not fit into {list(weight.shape)}")
     axis = _output_axis(module)
     if shape[axis] != weight.shape[axis]:
         keep_outputs(module, torch.arange(shape[axis], device="cpu"))
-    narrow = _weight(module)[tuple(slice(size) for size in shape)]
+    narrow = weight_of(module)[tuple(slice(size) for size in shape)]
     _replace(module, "weight", narrow)
     fit_sizes(module)
 
 
 def fit_sizes(module: nn.Module) -> None:
     """Make a layer's own counters say the shape that its weight has."""
-    shape = tuple(_weight(module).shape)
+    shape = tuple(weight_of(module).shape)
     if is_conv1d_of_gpt2(module):
         sizes = {"nx": shape[0], "nf": shape[1]}
     elif isinstance(module, nn.Embedding):
         sizes = {"num_embeddings": shape[0], "embedding_dim": shape[1]}
-    elif isinstance(module, _CONVOLUTIONS):
+    elif is_convolution(module):
         sizes = _convolution_sizes(module, shape)
     elif isinstance(module, nn.Linear):
         sizes = {"out_features": shape[0], "in_features": shape[1]}
@@ -101,20 +101,8 @@ def _convolution_sizes(module: nn.Conv1d | nn.Conv2d, shape: tuple[int, ...]) ->
     return {"out_channels": shape[0], "in_channels": shape[1] * groups, "groups": groups}
 
 
-def is_conv1d_of_gpt2(module: nn.Module) -> bool:
-    """Say whether a layer is the linear layer of GPT-2, which holds its weight as `(in, out)`."""
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(module, Conv1D)
-
-
 def _output_axis(module: nn.Module) -> int:
     return 1 if isinstance(module, nn.Embedding) or is_conv1d_of_gpt2(module) else 0
-
-
-def _weight(module: nn.Module) -> Tensor:
-    weight: Tensor = module.weight  # type: ignore[assignment]
-    return weight
 
 
 def _replace(module: nn.Module, name: str, tensor: Tensor) -> None:

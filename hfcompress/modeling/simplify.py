@@ -11,7 +11,8 @@ import torch
 from hfcompress.modeling.building import build_model
 from hfcompress.modeling.emptied import Emptied
 from hfcompress.modeling.families import FAMILIES
-from hfcompress.modeling.groups import Place, attention_of, channels_in, head_width, places_of, query_groups
+from hfcompress.modeling.groups import Place, attention_of, head_width, places_of, query_groups
+from hfcompress.modeling.linear import channels_in
 from hfcompress.modeling.structure import Structure, relative_name, write_structure
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from hfcompress.errors import DataError, Fault, ModelError
 from hfcompress.modeling.families import stacks_of
-from hfcompress.modeling.masking import is_convolution
+from hfcompress.modeling.linear import is_convolution
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,9 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.emptied import Constant, Emptied, Zeros, constant_for, zeros_for
 from hfcompress.modeling.families import FAMILIES, name_here
-from hfcompress.modeling.groups import Place, attention_of, channels_in, head_width, places_of
+from hfcompress.modeling.groups import Place, attention_of, head_width, places_of
+from hfcompress.modeling.linear import channels_in, weight_of
+from hfcompress.modeling.manifest import METHOD, is_manifest
 from hfcompress.modeling.position_bias import pick_heads
 from hfcompress.modeling.resize import give_shape
 
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel
 
-METHOD = "hfcompress"
 FORMAT = 1
 
 _KINDS = ("shape", "zeros", "constant")
@@ -99,7 +100,7 @@ def structure_of(config: PretrainedConfig) -> Structure:
         ModelError: It cannot be read, or was written by a newer hfcompress.
     """
     found = getattr(config, "quantization_config", None)
-    if isinstance(found, Mapping) and found.get("quant_method") == METHOD:
+    if is_manifest(found):
         found = Structure(**dict(found))
     if not isinstance(found, Structure):
         return Structure()
@@ -214,6 +215,5 @@ def record(model: PreTrainedModel, structure: Structure, name: str) -> None:
     elif isinstance(module, Constant):
         entry = {"constant": module.width}
     else:
-        weight: torch.Tensor = module.weight  # type: ignore[assignment]
-        entry = {"shape": list(weight.shape)}
+        entry = {"shape": list(weight_of(module).shape)}
     structure.modules[relative_name(model, name)] = entry

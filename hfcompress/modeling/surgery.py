@@ -101,7 +101,7 @@ def _narrow(model: PreTrainedModel, group: Group, units: Sequence[int], structur
 def _empty(model: PreTrainedModel, group: Group, structure: Structure) -> None:
     """Put zeros in the place of a group's first layers, and the bias in that of its last."""
     for channels in group.writers:
-        _put(model, channels, zeros_for(model.get_submodule(channels.module), channels.width * channels.copies))
+        _put(model, channels, zeros_for(model.get_submodule(channels.module), channels.of_one_unit))
     for channels in group.readers:
         _put(model, channels, constant_for(model.get_submodule(channels.module)))
     for channels in (*group.writers, *group.readers):

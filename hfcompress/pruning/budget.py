@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hfcompress.errors import Fault, RequestError
-from hfcompress.modeling.groups import Group, channels_in, channels_out
-from hfcompress.pruning.targets import weight_of
+from hfcompress.modeling.groups import Group
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -36,15 +35,9 @@ class Choice:
 
 def unit_macs(model: PreTrainedModel, group: Group) -> int:
     """Return the multiply-accumulates of one unit for one token of a text of 128."""
-    macs = 0
-    for channels in group.writers:
-        module = model.get_submodule(channels.module)
-        macs += channels.width * channels.copies * weight_of(module).numel() // channels_out(module)
-    for channels in group.readers:
-        module = model.get_submodule(channels.module)
-        macs += channels.width * channels.copies * weight_of(module).numel() // channels_in(module)
     # Each query meets each key, and each probability each value.
-    return macs + (2 * LENGTH * group.reader.width * group.reader.copies if group.kind == "heads" else 0)
+    attention = 2 * LENGTH * group.reader.of_one_unit if group.kind == "heads" else 0
+    return group.weights(model) + attention
 
 
 def offered(group: Group, multiple: int) -> np.ndarray:

@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional
 
 from hfcompress.measure.latency import Effort, time_calls
-from hfcompress.modeling.groups import Group, channels_in, channels_out
+from hfcompress.modeling.groups import Group
+from hfcompress.modeling.linear import fan_in, fan_out
 from hfcompress.pruning.budget import LENGTH
 
 if TYPE_CHECKING:
@@ -46,15 +47,9 @@ def time_units(model: PreTrainedModel, groups: Sequence[Group]) -> dict[str, np.
 
 
 def _shape(model: PreTrainedModel, group: Group) -> Shape:
-    writers = []
-    for channels in group.writers:
-        module = model.get_submodule(channels.module)
-        weight: torch.Tensor = module.weight  # type: ignore[assignment]
-        writers.append((weight.numel() // channels_out(module), channels.width * channels.copies))
-    reader = model.get_submodule(group.reader.module)
-    read: torch.Tensor = reader.weight  # type: ignore[assignment]
-    read_by = (group.reader.width * group.reader.copies, read.numel() // channels_in(reader))
-    return group.kind, group.units, tuple(writers), read_by
+    writers = tuple((fan_in(model.get_submodule(one.module)), one.of_one_unit) for one in group.writers)
+    reader = (group.reader.of_one_unit, fan_out(model.get_submodule(group.reader.module)))
+    return group.kind, group.units, writers, reader
 
 
 def _time(shape: Shape) -> np.ndarray:

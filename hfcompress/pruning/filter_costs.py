@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hfcompress.modeling.groups import Group, channels_in, channels_out
+from hfcompress.modeling.groups import Group
+from hfcompress.modeling.linear import channels_in, channels_out, weight_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,8 +73,7 @@ def macs_of(model: PreTrainedModel, groups: Sequence[Group], inputs: dict[str, T
     products: list[Product] = []
 
     def note(name: str, module: nn.Module, output: Tensor) -> None:
-        weight: Tensor = module.weight  # type: ignore[assignment]
-        constant = output[0].numel() // channels_out(module) * weight[0, 0].numel()
+        constant = output[0].numel() // channels_out(module) * weight_of(module)[0, 0].numel()
         if name in alone:
             products.append(Product(constant, (alone[name],)))
             return

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hfcompress.calibration import model_inputs
 from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.groups import Group
+from hfcompress.modeling.linear import matrix, weight_of
 from hfcompress.modeling.masking import masked
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def magnitude(model: PreTrainedModel, groups: Sequence[Group]) -> dict[str, Tens
     """
     found = {}
     for group in groups:
-        weights = [_weight(model, channels.module) for channels in group.writers]
-        found[group.name] = torch.stack([weight.abs().flatten(1).sum(1) for weight in weights]).sum(0)
+        weights = [matrix(model.get_submodule(channels.module)) for channels in group.writers]
+        found[group.name] = torch.stack([weight.abs().sum(1) for weight in weights]).sum(0)
     return found
 
 
@@ -46,8 +47,9 @@ def batch_norm(model: PreTrainedModel, groups: Sequence[Group]) -> dict[str, Ten
     """
     found = {}
     for group in groups:
-        norms = [c.module for c in group.between if isinstance(model.get_submodule(c.module), nn.BatchNorm2d)]
-        found[group.name] = torch.stack([_weight(model, name).abs() for name in norms]).mean(0)
+        between = [model.get_submodule(channels.module) for channels in group.between]
+        scales = [weight_of(module).detach().abs() for module in between if isinstance(module, nn.BatchNorm2d)]
+        found[group.name] = torch.stack(scales).mean(0)
     return found
 
 
@@ -101,8 +103,3 @@ def importance_of(
         problem = f"the importance of '{wrong[0]}' is NaN or infinite: so are weights, or the loss of some row."
         raise ModelError(Fault("importance", problem, "Start from a sound checkpoint and from labels that it knows."))
     return {name: scores.float().cpu() for name, scores in found.items()}
-
-
-def _weight(model: PreTrainedModel, name: str) -> Tensor:
-    weight: Tensor = model.get_submodule(name).weight.detach()  # type: ignore[operator]
-    return weight

@@ -16,13 +16,13 @@ from hfcompress.config import option
 from hfcompress.context import Context
 from hfcompress.errors import Fault, RequestError
 from hfcompress.modeling.groups import Group, groups_of
+from hfcompress.modeling.linear import rows_of
 from hfcompress.modeling.surgery import keep_units
 from hfcompress.pruning.budget import Choice, choose, offered, unit_macs
 from hfcompress.pruning.clock import time_units
 from hfcompress.pruning.elimination import Elimination, eliminate
 from hfcompress.pruning.rebuilding import rebuild
 from hfcompress.pruning.sensitivity import Sensitivity, measure_sensitivity
-from hfcompress.pruning.statistics import rows_of
 from hfcompress.registry import register
 
 if TYPE_CHECKING:

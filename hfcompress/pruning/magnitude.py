@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from hfcompress.config import checked_by, gather, option
 from hfcompress.errors import Fault, RequestError
+from hfcompress.modeling.linear import in_shape_of_weight, matrix, weight_of
 from hfcompress.pruning.masks import Masks, value_of
 from hfcompress.pruning.schedules import Course, SparsitySchedule
 from hfcompress.pruning.scores import lowest
 from hfcompress.pruning.statistics import check_pattern, read_pattern, smallest
-from hfcompress.pruning.targets import distinct, prunable, refuse_nan, weight_of
+from hfcompress.pruning.targets import TargetOptions, refuse_nan
 from hfcompress.pruning.training_step import TrainingOptions, train_pruned
 from hfcompress.registry import register
 from hfcompress.training.pruner import Length, Pruner, PrunerConfig
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class MagnitudeConfig(TrainingOptions, SparsitySchedule, PrunerConfig):
+class MagnitudeConfig(TargetOptions, TrainingOptions, SparsitySchedule, PrunerConfig):
     """Options of `magnitude`; with `train`, any TrainingArguments field can stand beside them."""
 
     pattern: Annotated[str | None, checked_by(read_pattern)] = option(
@@ -36,9 +37,6 @@ class MagnitudeConfig(TrainingOptions, SparsitySchedule, PrunerConfig):
     scope: Literal["local", "global"] = option(
         "local", help="compare weights within each matrix (local), or over all of them (global)"
     )
-    layers: list[int] | None = option(None, help="numbers of the layers that are pruned, from 0; default: all")
-    modules: list[str] | None = option(None, help="patterns of names of the modules that are pruned, such as *.fc1")
-    exclude: list[str] | None = option(None, help="patterns of names of modules that stay as they are")
     train: bool = option(False, help="prune step by step while training, and not at once")
 
     def check(self) -> None:
@@ -79,7 +77,7 @@ class MagnitudeConfig(TrainingOptions, SparsitySchedule, PrunerConfig):
             RequestError: The filters match nothing, or the pattern does not divide the inputs of some modules.
             ModelError: Weights are NaN or infinite.
         """
-        found = distinct(prunable(model, self.layers, self.modules, self.exclude, embeddings=True))
+        found = self.chosen(model, embeddings=True)
         check_pattern(found, self.pattern)
         refuse_nan(found)
         return found
@@ -147,20 +145,12 @@ def _lowest(sizes: Tensor, sparsity: float, zeros_stay: bool) -> Tensor:
 
 def _sizes(module: nn.Module, pattern: str | None) -> Tensor:
     """Return the weights' absolute values; infinite where a pattern lets them stay."""
-    sizes = weight_of(module).detach().abs().float()
-    if pattern is not None:
-        kept, of = read_pattern(pattern)
-        rows = _rows(module, sizes)  # a view
-        removable = smallest(rows.unflatten(-1, (-1, of)), of - kept).flatten(-2)
-        rows.masked_fill_(~removable, torch.inf)
-    return sizes
-
-
-def _rows(module: nn.Module, values: Tensor) -> Tensor:
-    """View values in the shape of a weight as `(outputs, inputs)`."""
-    from transformers.pytorch_utils import Conv1D
-
-    return values.T if isinstance(module, Conv1D) else values.view(len(values), -1)
+    if pattern is None:
+        return weight_of(module).detach().abs().float()
+    kept, of = read_pattern(pattern)
+    sizes = matrix(module).abs().float()
+    removable = smallest(sizes.unflatten(-1, (-1, of)), of - kept).flatten(-2)
+    return in_shape_of_weight(module, sizes.masked_fill(~removable, torch.inf))
 
 
 class MagnitudePruner(Pruner):

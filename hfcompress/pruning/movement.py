@@ -13,7 +13,7 @@ from hfcompress.errors import Fault, RequestError
 from hfcompress.pruning.movement_pruner import MovementPruner
 from hfcompress.pruning.schedules import SparsitySchedule
 from hfcompress.pruning.scored import Scored, ScoredUnits, modules_of, scored_blocks, scored_units
-from hfcompress.pruning.targets import distinct, prunable, refuse_nan
+from hfcompress.pruning.targets import TargetOptions, refuse_nan
 from hfcompress.pruning.training_step import TrainingOptions, train_pruned
 from hfcompress.registry import register
 from hfcompress.training.pruner import PrunerConfig
@@ -36,7 +36,7 @@ _BLOCK = [32, 32]
 
 
 @dataclass
-class MovementConfig(TrainingOptions, SparsitySchedule, PrunerConfig):
+class MovementConfig(TargetOptions, TrainingOptions, SparsitySchedule, PrunerConfig):
     """Options of `movement`; any TrainingArguments field can stand beside them."""
 
     every: Annotated[int, Ge(1)] = option(1, help="steps between two choices of what is masked")
@@ -65,9 +65,6 @@ class MovementConfig(TrainingOptions, SparsitySchedule, PrunerConfig):
     remove_empty: bool = option(
         True, help="with weights and blocks: in the end remove heads and neurons that are left without weights"
     )
-    layers: list[int] | None = option(None, help="numbers of the layers that are pruned, from 0; default: all")
-    modules: list[str] | None = option(None, help="patterns of names of the modules that are pruned, such as *.fc1")
-    exclude: list[str] | None = option(None, help="patterns of names of modules that stay as they are")
 
     def check(self) -> None:
         """Look across the fields.
@@ -110,7 +107,7 @@ class MovementConfig(TrainingOptions, SparsitySchedule, PrunerConfig):
             RequestError: The filters match nothing, or blocks do not divide a matrix.
             ModelError: Weights are NaN or infinite, or the architecture has no such units.
         """
-        found = distinct(prunable(model, self.layers, self.modules, self.exclude))
+        found = self.chosen(model)
         refuse_nan(found)
         kinds = _UNITS.get(self.structure, ())
         units = scored_units(model, kinds, found) if kinds else []

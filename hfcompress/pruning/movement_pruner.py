@@ -51,7 +51,7 @@ class MovementPruner(Pruner):
         """Mask what the scores say from now on; nothing is masked before the first step."""
         self._model, self._scored = model, self.config.scored(model)
         sizes = {one.name: one.sizes() for one in self._scored}
-        begin = torch.zeros_like if self.config.init == "zero" else torch.clone
+        begin = torch.zeros_like if self.config.init == "zero" else _relative
         self._scores = {name: nn.Parameter(begin(size)) for name, size in sizes.items()}
         self._stays = {name: torch.ones_like(size, dtype=torch.bool) for name, size in sizes.items()}
         self.learned["scores"] = nn.ParameterList(self._scores.values())
@@ -207,6 +207,11 @@ class _UnitMasks(dict[str, Tensor]):
 
     def __getitem__(self, name: str) -> Tensor:
         return self._pruner.mask(name)
+
+
+def _relative(sizes: Tensor) -> Tensor:
+    """Return sizes in parts of their mean: of the order that a score moves in some hundred steps."""
+    return sizes / sizes.mean().clamp(min=torch.finfo(sizes.dtype).tiny)
 
 
 def _sizes(together: list[Scored]) -> Tensor:

@@ -12,17 +12,16 @@ from tqdm.auto import tqdm
 
 from hfcompress.modeling.families import stacks_of
 from hfcompress.modeling.groups import Group
-from hfcompress.modeling.masking import is_convolution
+from hfcompress.modeling.linear import is_convolution, rows_of
 from hfcompress.modeling.statistics import counted, token_masks, tokens_read
 from hfcompress.pruning.elimination import ridge
 from hfcompress.pruning.sensitivity import Sensitivity, WeightedSums
-from hfcompress.pruning.statistics import rows_of
 from hfcompress.pruning.walk import Walk, can_walk
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Batch = dict[str, Tensor]
+    from hfcompress.calibration import Batch
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hfcompress.errors import Fault, ModelError, RequestError
-from hfcompress.modeling.groups import Channels, Group, Kind, channels_in, groups_of
-from hfcompress.pruning.targets import weight_of
+from hfcompress.modeling.groups import Channels, Group, Kind, groups_of
+from hfcompress.modeling.linear import channels_in, in_shape_of_weight, matrix, rows_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,7 +59,7 @@ class ScoredBlocks(Scored):
             height, width = mask.shape
             tall = mask[:, None, :, None].expand(height, self.rows, width, self.columns)
             mask = tall.reshape(height * self.rows, width * self.columns)
-        return mask.T if _is_transposed(self.module) else mask.view(weight_of(self.module).shape)
+        return in_shape_of_weight(self.module, mask)
 
     def outputs_left(self, mask: Tensor) -> Tensor:
         """Return for each output `(outputs,)` whether a weight is left to it."""
@@ -84,12 +84,6 @@ class ScoredUnits(Scored):
         for channels in self.group.writers:
             total = total + given_by(self.model, channels, self.group.units)
         return total / self.weights
-
-
-def matrix(module: nn.Module) -> Tensor:
-    """Return a view of a module's weight as `(outputs, inputs)`."""
-    weight = weight_of(module).detach()
-    return weight.T if _is_transposed(module) else weight.flatten(1)
 
 
 def scored_blocks(modules: Mapping[str, nn.Module], rows: int, columns: int) -> list[Scored]:
@@ -169,12 +163,4 @@ def given_by(model: PreTrainedModel, channels: Channels, units: int, last_copy: 
 
 def _input_sums(module: nn.Module) -> Tensor:
     """Return the sum of the absolute values of the weights by which each input channel is read."""
-    groups = getattr(module, "groups", 1)
-    rows = matrix(module).abs().float().unflatten(0, (groups, -1))
-    return rows.sum(dim=1).reshape(channels_in(module), -1).sum(dim=1)
-
-
-def _is_transposed(module: nn.Module) -> bool:
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(module, Conv1D)
+    return rows_of(module).abs().float().sum(dim=1).reshape(channels_in(module), -1).sum(dim=1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from hfcompress.modeling.groups import Group
-from hfcompress.modeling.masking import is_convolution
+from hfcompress.modeling.linear import is_convolution
 from hfcompress.modeling.statistics import check_finite, counted, token_masks, tokens_read
 
 if TYPE_CHECKING:

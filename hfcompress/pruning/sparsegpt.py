@@ -9,7 +9,8 @@ import torch
 from annotated_types import Ge, Gt
 
 from hfcompress.config import option
-from hfcompress.pruning.statistics import OneShot, prune_on_rows, rows_of, smallest
+from hfcompress.modeling.linear import rows_of
+from hfcompress.pruning.statistics import OneShot, prune_on_rows, smallest
 from hfcompress.registry import register
 
 if TYPE_CHECKING:

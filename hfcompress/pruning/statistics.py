@@ -14,8 +14,9 @@ from hfcompress.calibration import calibration_batches, model_inputs
 from hfcompress.config import checked_by, gather, option
 from hfcompress.errors import Fault, RequestError
 from hfcompress.modeling.families import FAMILIES, stacks_of
+from hfcompress.modeling.linear import rows_of
 from hfcompress.modeling.statistics import Moments, input_moments
-from hfcompress.pruning.targets import distinct, prunable, refuse_nan, weight_of
+from hfcompress.pruning.targets import TargetOptions, refuse_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,8 +39,8 @@ def read_pattern(text: str) -> tuple[int, int]:
 
 
 @dataclass
-class OneShot:
-    """What one-shot methods are told; a base of their configs."""
+class Amount:
+    """How many weights are set to zero; a base of the configs of one-shot methods."""
 
     sparsity: Annotated[float, Interval(ge=0, lt=1)] | None = option(
         None, help="share of the weights that is set to zero, from 0 up; either this or pattern"
@@ -47,12 +48,6 @@ class OneShot:
     pattern: Annotated[str | None, checked_by(read_pattern)] = option(
         None, help="N:M, such as 2:4: of M inputs in a row each output keeps at most N; either this or sparsity"
     )
-    layers: list[int] | None = option(None, help="numbers of the layers that are pruned, from 0; default: all")
-    modules: list[str] | None = option(None, help="patterns of names of the modules that are pruned, such as *.fc1")
-    exclude: list[str] | None = option(None, help="patterns of names of modules that stay as they are")
-    examples: Annotated[int, Ge(1)] = option(256, help="training rows to look at the model with; labels are not used")
-    batch_size: Annotated[int, Ge(1)] = option(32, help="rows in a batch")
-    sequential: bool = option(True, help="prune layer after layer, each on the inputs that the pruned ones before give")
 
     def check(self) -> None:
         """Look across the fields.
@@ -79,6 +74,15 @@ class OneShot:
         return self.sparsity == 0 or kept == of
 
 
+@dataclass
+class OneShot(TargetOptions, Amount):
+    """What one-shot methods are told; a base of their configs."""
+
+    examples: Annotated[int, Ge(1)] = option(256, help="training rows to look at the model with; labels are not used")
+    batch_size: Annotated[int, Ge(1)] = option(32, help="rows in a batch")
+    sequential: bool = option(True, help="prune layer after layer, each on the inputs that the pruned ones before give")
+
+
 def prune_on_rows(
     model: PreTrainedModel,
     config: OneShot,
@@ -99,7 +103,7 @@ def prune_on_rows(
         RequestError: The filters match nothing, or the pattern does not fit a layer.
         ModelError: Weights or activations are NaN or infinite; the layer is named.
     """
-    chosen = distinct(prunable(model, config.layers, config.modules, config.exclude))
+    chosen = config.chosen(model)
     gather(lambda: check_pattern(chosen, config.pattern), lambda: _check_kernels(chosen))
     refuse_nan(chosen)
     batches = calibration_batches(model, context, config.examples, config.batch_size)
@@ -114,18 +118,6 @@ def prune_on_rows(
         for name, module in stage.items():
             prune(module, moments[name])
     return model.train(was_training)
-
-
-def rows_of(module: nn.Module) -> Tensor:
-    """Return a view of a module's weight as rows by output, `(groups, outputs, inputs)`.
-
-    Convolutions are matrices on patches, `(channels · height · width)` inputs each; without groups there is one.
-    """
-    from transformers.pytorch_utils import Conv1D
-
-    weight = weight_of(module).detach()
-    rows = weight.T if isinstance(module, Conv1D) else weight.flatten(1)
-    return rows.unflatten(0, (getattr(module, "groups", 1), -1))
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:

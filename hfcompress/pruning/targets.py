@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
+from hfcompress.config import option
 from hfcompress.errors import Fault, ModelError, RequestError
-from hfcompress.modeling.families import stacks_of
+from hfcompress.modeling.families import FAMILIES, no_row, stacks_of
+from hfcompress.modeling.linear import LINEAR, weight_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_LINEAR = (nn.Linear, Conv1D, nn.Conv1d, nn.Conv2d)
 _SHOWN = 6
 """How many names an error lists."""
+
+
+@dataclass
+class TargetOptions:
+    """Which weights are pruned; a base of the configs of methods that prune single weights or blocks."""
+
+    layers: list[int] | None = option(None, help="numbers of the layers that are pruned, from 0; default: all")
+    modules: list[str] | None = option(None, help="patterns of names of the modules that are pruned, such as *.fc1")
+    exclude: list[str] | None = option(None, help="patterns of names of modules that stay as they are")
+
+    def chosen(self, model: PreTrainedModel, embeddings: bool = False) -> dict[str, nn.Module]:
+        """Return the modules whose weights are pruned, by name; of those that share a weight the first.
+
+        Args:
+            model: The model.
+            embeddings: Whether the method can prune tables of embeddings, where `modules` names them.
+
+        Raises:
+            RequestError: A filter matches nothing, or only one side of a tie; every such fault.
+            ModelError: The architecture has no row in the block table, and `modules` is not given.
+        """
+        return distinct(prunable(model, self.layers, self.modules, self.exclude, embeddings))
 
 
 def prunable(
@@ -43,7 +66,7 @@ def prunable(
         RequestError: A filter matches nothing, or only one side of a tie; every such fault.
         ModelError: The architecture has no row in the block table, and `modules` is not given.
     """
-    kinds = (*_LINEAR, nn.Embedding) if embeddings else _LINEAR
+    kinds = (*LINEAR, nn.Embedding) if embeddings else LINEAR
     named: dict[str, nn.Module] = {
         name: module for name, module in model.named_modules() if _has_weights(module, kinds)
     }
@@ -87,14 +110,15 @@ def refuse_nan(modules: dict[str, nn.Module]) -> None:
         raise ModelError(Fault("", problem, "Start from a sound checkpoint, or leave them out (exclude)."))
 
 
-def weight_of(module: nn.Module) -> Tensor:
-    """Return a module's weight, for the type checker."""
-    weight: Tensor = module.weight  # type: ignore[assignment]
-    return weight
-
-
 def _of_layers(model: PreTrainedModel, numbers: Sequence[int] | None) -> tuple[set[int], int]:
-    """Return the ids of all modules inside some layers, and how many layers the deepest stack has."""
+    """Return the ids of all modules inside some layers, and how many layers the deepest stack has.
+
+    Raises:
+        ModelError: The architecture has no row in the block table.
+    """
+    if model.config.model_type not in FAMILIES:
+        instead = "Say by name what is pruned: give modules, such as '*.query', and leave layers out."
+        raise no_row(model.config.model_type, instead)
     stacks = [layers for _, layers in stacks_of(model)]
     chosen = {
         id(module)

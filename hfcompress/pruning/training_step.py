@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from annotated_types import Interval
 
-from hfcompress import registry
 from hfcompress.config import checked_by, option
 from hfcompress.errors import TeacherError
 from hfcompress.modeling.load import load_model, load_processor
+from hfcompress.training.layer_maps import check_layer_map
 from hfcompress.training.loss_weights import combine_losses
 from hfcompress.training.objective import parse_losses
 from hfcompress.training.pruner import Pruner
@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from hfcompress.context import Context
-
-
-def _check_layer_map(name: str) -> None:
-    if ":" not in name:
-        registry.find("layer_map", name, "layer_map")
 
 
 @dataclass
@@ -48,7 +43,7 @@ class TrainingOptions:
     alpha: Annotated[float, Interval(ge=0, le=1)] | None = option(
         None, help="with training: weight of the teacher's losses, shared among them; the labels get the rest"
     )
-    layer_map: Annotated[str, checked_by(_check_layer_map)] = option(
+    layer_map: Annotated[str, checked_by(check_layer_map)] = option(
         "uniform", help="with training: layers that hidden losses compare: uniform, last, skip, or pairs 1:2,3:6"
     )
     training: dict[str, Any] = option(

@@ -17,7 +17,7 @@ from hfcompress.modeling.groups import Group
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Batch = dict[str, Tensor]
+    from hfcompress.calibration import Batch
 
 
 class _StopHere(Exception):

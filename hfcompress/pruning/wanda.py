@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hfcompress.pruning.statistics import OneShot, prune_on_rows, rows_of, smallest
+from hfcompress.modeling.linear import rows_of
+from hfcompress.pruning.statistics import OneShot, prune_on_rows, smallest
 from hfcompress.registry import register
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 UNTRAINED = Fault(
     "teacher",
     "its head was never trained for this task, so it would teach noise.",
-    "Fine-tune it first (--finetune-teacher, or a finetune step before), or choose a fine-tuned model.",
+    "Choose a fine-tuned model, or fine-tune it first: a recipe with a finetune step before does that, and so does "
+    "`hfcompress distill` with --finetune-teacher.",
 )
 """What is wrong with a teacher whose head is as it was initialised."""
 

@@ -80,8 +80,8 @@ class PruningMixin(_Trainer):
         """Train; what was masked in the end is zero afterwards.
 
         Raises:
-            RequestError: A checkpoint is to be taken up by a trainer that has removed heads or neurons of its model: the
-                checkpoint's weights do not fit it any more.
+            RequestError: A checkpoint is to be taken up by a trainer that has removed heads or neurons: the
+                checkpoint's weights do not fit its model any more.
         """
         if self.pruner is not None and self._finished:
             if self._has_removed and (kwargs.get("resume_from_checkpoint") or (args and args[0])):

@@ -52,6 +52,17 @@ def test_stays_within_the_budget_and_near_the_best(steps, share):
     assert lost(choices, kept) <= best + max(max(sizes) for sizes in steps) * len(steps) + 1e-9
 
 
+def test_a_unit_without_biases_has_weights_alone():
+    model = tiny_model()
+    heads, neurons = groups_of(model)[:2]
+    width = model.config.hidden_size
+    head = width // model.config.num_attention_heads
+    assert (heads.weights(model), heads.parameters(model)) == (4 * head * width, 4 * head * width + 3 * head)
+    assert (neurons.weights(model), neurons.parameters(model)) == (2 * width, 2 * width + 1)
+    assert unit_macs(model, neurons) == neurons.weights(model)
+    assert unit_macs(model, heads) == heads.weights(model) + 2 * LENGTH * head
+
+
 def test_a_budget_below_the_smallest_model_names_it():
     choices = {"a": Choice(np.array([1, 2]), np.array([1.0, 0.0]), np.array([5.0, 10.0]))}
     with pytest.raises(RequestError, match=r"The smallest possible model takes 0\.500"):

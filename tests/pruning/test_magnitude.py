@@ -167,6 +167,7 @@ def test_every_model_can_take_2_of_4():
         ({"sparsity": 0.5, "losses": "kl"}, "train: only training uses losses, and train is not given"),
         ({"sparsity": 0.5, "train": True, "losses": {"kl": 1}, "alpha": 0.5}, "alpha: cannot stand beside explicit"),
         ({"sparsity": 0.5, "train": True, "layer_map": "lest"}, "layer_map: there is no layer map 'lest'"),
+        ({"sparsity": 0.5, "train": True, "layer_map": "1:x"}, "layer_map: takes a name or pairs such as 1:2,3:6"),
         ({"sparsity": 0.5, "spursity": 1}, "Did you mean 'sparsity'"),
     ],
 )

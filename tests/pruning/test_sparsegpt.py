@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from hfcompress.modeling.linear import rows_of
 from hfcompress.modeling.statistics import input_moments
 from hfcompress.pruning.sparsegpt import SparseGPTConfig, inverse_factor, remove, sparsegpt
-from hfcompress.pruning.statistics import rows_of
 from hfcompress.pruning.targets import prunable
 from hfcompress.pruning.wanda import WandaConfig, weakest
 from hfcompress.registry import find

@@ -5,8 +5,9 @@ import torch
 
 from hfcompress.config import parse
 from hfcompress.errors import DataError, ModelError, RequestError
+from hfcompress.modeling.linear import rows_of
 from hfcompress.pruning.sparsegpt import SparseGPTConfig, sparsegpt
-from hfcompress.pruning.statistics import _stages, read_pattern, rows_of, smallest
+from hfcompress.pruning.statistics import _stages, read_pattern, smallest
 from hfcompress.pruning.targets import prunable
 from hfcompress.pruning.wanda import WandaConfig, wanda
 from tests.pruning.contexts import tiny_context
@@ -20,24 +21,6 @@ FAMILIES = ["bert", "gpt2", "squeezebert", "albert", "deberta-v2", "modernbert",
 def zeros_by_row(model):
     """Number of zeros of every output of every module that is pruned by default."""
     return {name: (rows_of(module) == 0).sum(dim=-1) for name, module in prunable(model).items()}
-
-
-def test_rows_of_every_kind_of_layer_multiply_its_inputs():
-    from transformers.pytorch_utils import Conv1D
-
-    torch.manual_seed(0)
-    values = torch.randn(3, 8)
-    linear, gpt2, grouped = torch.nn.Linear(8, 6), Conv1D(6, 8), torch.nn.Conv1d(8, 6, 1, groups=2)
-    torch.testing.assert_close(values @ rows_of(linear)[0].T + linear.bias, linear(values))
-    torch.testing.assert_close(values @ rows_of(gpt2)[0].T + gpt2.bias, gpt2(values))
-    halves = [half @ rows.T for half, rows in zip(values.chunk(2, dim=1), rows_of(grouped), strict=True)]
-    torch.testing.assert_close(torch.cat(halves, dim=1) + grouped.bias, grouped(values[:, :, None])[:, :, 0])
-
-
-def test_rows_are_a_view():
-    layer = torch.nn.Linear(4, 2)
-    rows_of(layer).zero_()
-    assert not layer.weight.any()
 
 
 def test_smallest_marks_as_many_even_where_all_are_equal():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hfcompress.errors import ModelError, RequestError
+from hfcompress.modeling.groups import groups_of
 from hfcompress.pruning.targets import distinct, prunable, refuse_nan
 from tests.tiny import HEADS, tiny_head, tiny_model
 
@@ -91,8 +92,11 @@ def test_one_side_of_a_tie_is_refused_and_both_are_one_weight():
 def test_an_architecture_without_a_row_can_be_pruned_by_names():
     model = tiny_model()
     model.config.model_type = "nobody"
-    with pytest.raises(ModelError, match="no row in the block table"):
-        prunable(model)
+    for filters in ({}, {"layers": [0], "modules": ["*.query"]}):
+        with pytest.raises(ModelError, match=r"no row in the block table\. Say by name what is pruned: give modules"):
+            prunable(model, **filters)
+    with pytest.raises(ModelError, match="Methods that prune single weights by name need none"):
+        groups_of(model)
     assert list(prunable(model, modules=["*.0.*.query"])) == bert_layer(0)[:1]
 
 

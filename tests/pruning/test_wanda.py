@@ -2,8 +2,8 @@
 
 import torch
 
+from hfcompress.modeling.linear import rows_of
 from hfcompress.modeling.statistics import Moments
-from hfcompress.pruning.statistics import rows_of
 from hfcompress.pruning.targets import prunable
 from hfcompress.pruning.wanda import WandaConfig, input_norms, wanda, weakest
 from hfcompress.registry import find

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from hfcompress.hub.card.inputs import CardInputs, mapping
+from hfcompress.hub.card.inputs import CardInputs
 from hfcompress.hub.card.text import block
+from hfcompress.modeling.manifest import is_manifest
 
 _DTYPES = {"model_quantized.onnx": "q8", "model.onnx": "fp32", "model_q4.onnx": "q4"}
 """What transformers.js calls each file, the one to show first."""
-
-_IMPORT = "import hfcompress  # lets transformers read this model's structure\n"
 
 _EMBED = """\
 inputs = tokenizer(["A first text.", "A second text."], padding=True, truncation=True, return_tensors="pt")
@@ -61,8 +60,6 @@ def transformers_snippet(inputs: CardInputs) -> str:
         return ""
     load = f'from_pretrained("{inputs.repo_id}")'
     auto = inputs.task.auto_model
-    structure = mapping(inputs.config.get("quantization_config")).get("quant_method") == "hfcompress"
-    start = _IMPORT if structure else ""
     if _by_hand(inputs):
         code = (
             f"from transformers import {auto}, AutoTokenizer\n\n"
@@ -73,7 +70,18 @@ def transformers_snippet(inputs: CardInputs) -> str:
             f'from transformers import pipeline\n\npipe = pipeline("{inputs.task.name}", model="{inputs.repo_id}")\n'
             f"print(pipe({sample(inputs)}))"
         )
-    return block(start + code, "python")
+    return block(import_line(inputs.config) + code, "python")
+
+
+def import_line(config: Mapping[str, Any]) -> str:
+    """Return what a program that loads a model must start with; empty where transformers alone can load it.
+
+    Args:
+        config: The model's `config.json`.
+    """
+    if not is_manifest(config.get("quantization_config")):
+        return ""
+    return "import hfcompress  # lets transformers read this model's structure\n"
 
 
 def _by_hand(inputs: CardInputs) -> bool:
