@@ -78,7 +78,7 @@ def pruning():
 
     text = (
         "`python benchmarks/pruning.py`: heads and neurons are removed until a share of the encoder's "
-        "multiply-accumulates (MACs) is left, from 1,024 training sentences; 1,000 are held out. The difference is to "
+        "multiply-accumulates (MACs) is left, from 2,048 training sentences; 1,000 are held out. The difference is to "
         "the dense model on the same sentences, mean and range over seeds. `torch-pruning` is Torch-Pruning 1.6.1 with "
         "its importance by Taylor expansion, confined to heads and neurons or, as in its own BERT example, free to "
         "take from the hidden size too (all); `torch-prune` is `torch.nn.utils.prune`, which only sets zeros: its "

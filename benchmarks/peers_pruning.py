@@ -10,7 +10,7 @@ import torch
 
 from hfcompress.calibration import calibration_batches, model_inputs
 
-EXAMPLES = 1024
+EXAMPLES = 2048
 
 
 def torch_pruning(model, macs, context, count, what):

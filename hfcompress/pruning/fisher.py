@@ -42,7 +42,7 @@ class FisherConfig:
     )
     parameters: Share | None = option(None, help="share of the layers' parameters that is kept")
     latency: Share | None = option(None, help="share of the layers' time that is kept, as this machine's clock has it")
-    examples: Annotated[int, Ge(2)] = option(1024, help="training rows to look at the model with; labels are not used")
+    examples: Annotated[int, Ge(2)] = option(2048, help="training rows to look at the model with; labels are not used")
     batch_size: Annotated[int, Gt(0)] = option(32, help="rows in a batch")
     multiple: Annotated[int, Gt(0)] = option(16, help="neurons are kept in multiples of this")
     focus: Annotated[float, Interval(ge=0, le=1)] = option(
