@@ -3,7 +3,7 @@
 import pytest
 from datasets import Dataset
 
-from hfcompress.data import encode
+from hfcompress.data import encode, row_lengths
 from hfcompress.errors import ModelError
 from hfcompress.tasks import TASKS
 from tests.tiny import tiny_tokenizer
@@ -19,6 +19,8 @@ def test_texts_become_token_ids(tokenizer):
     assert rows[0]["input_ids"] == ids
     assert rows[1]["attention_mask"] == [1, 1, 1]
     assert rows["labels"][:] == [1, 0]
+    assert row_lengths(rows, "input_ids") == [6, 3]
+    assert row_lengths(rows, "pixel_values") == [1, 1]
 
 
 def test_pairs_become_two_segments(tokenizer):

@@ -61,7 +61,9 @@ class MovementConfig(TargetOptions, TrainingOptions, SparsitySchedule, PrunerCon
         100.0, help="with soft: weight of the penalty on scores, reached along the schedule; more leaves fewer weights"
     )
     score_learning_rate: Annotated[float, Gt(0)] = option(1e-2, help="learning rate of the scores")
-    init: Literal["zero", "magnitude"] = option("zero", help="what scores begin with: 0, or the size of the weights")
+    init: Literal["magnitude", "zero"] = option(
+        "magnitude", help="what scores begin with: the weights' sizes in parts of their mean, or 0 as in the paper"
+    )
     remove_empty: bool = option(
         True, help="with weights and blocks: in the end remove heads and neurons that are left without weights"
     )
@@ -136,6 +138,10 @@ def movement(model: PreTrainedModel, config: MovementConfig, context: Context) -
     so that scores grow where a weight moves away from zero, also below the mask. `hard` (equation 1): `M` keeps the
     top `1 − sparsity` of the scores. `soft` (section 4): `M = (σ(S) > threshold)`, and the loss grows by
     `regularization · mean(σ(S))`, the mean being over the weights; how sparse the model becomes is left to training.
+
+    Scores begin with `|W_ij| / mean |W|`, so that what is removed first is small, and training moves them from there.
+    With `init: zero`, the paper's, the first weights to go are as good as drawn at random; that takes a longer training
+    to make up for than most fine-tunings are.
 
     Blocks, heads and neurons (Lagunas et al. 2021, "Block Pruning For Faster Transformers", arXiv 2109.04838) have one
     score together, whose gradient is the sum of that of their weights, of heads and neurons of those that read them. A

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.brisk import measure_briefly
 from tests.cli.support import distill_words, hfcompress
 from tests.hub.server import running
 from tests.hub.support import TOKEN, connect, forget_connections
@@ -11,7 +12,9 @@ from tests.hub.support import TOKEN, connect, forget_connections
 def distilled(tmp_path_factory, teacher_dir, csv):
     """What a short `hfcompress distill` left, as JSON, and its folder."""
     folder = tmp_path_factory.mktemp("distilled") / "out"
-    done = hfcompress(*distill_words(teacher_dir, csv, folder, "--json"))
+    with pytest.MonkeyPatch.context() as patch:
+        measure_briefly(patch)
+        done = hfcompress(*distill_words(teacher_dir, csv, folder, "--json"))
     assert done.code == 0, done.err
     return done, folder
 

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hfcompress.training.callbacks import InterruptCallback
+from tests.brisk import QUICK
 from tests.cli.support import distill_words, hfcompress, tree
 from tests.tiny import sentences
 
@@ -125,6 +126,7 @@ def test_table_on_stdout_and_the_rest_on_stderr(teacher_dir, csv, tmp_path, bris
 def test_dry_run_writes_nothing_and_says_what_the_real_run_makes(teacher_dir, csv, tmp_path, distilled, monkeypatch):
     took = []
     monkeypatch.setattr(InterruptCallback, "on_step_end", lambda self, args, state, *_, **__: took.append(state))
+    monkeypatch.setattr("hfcompress.pipeline.finishing.SETTINGS", QUICK)
     words = distill_words(teacher_dir, csv, tmp_path / "out", "--gradient-accumulation-steps", "2", "--json")
     before = tree(tmp_path)
     dry = hfcompress(*words, "--num-train-epochs", "1.5", "--per-device-train-batch-size", "20", "--dry-run")

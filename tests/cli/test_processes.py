@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from tests.cli.support import distill_words
 
 ROOT = Path(__file__).parents[2]
+WORKER = "tests.cli.brief_worker"
 
 
 def free_port():
@@ -32,7 +33,7 @@ def process(*words, **environment):
 
 def test_quiet_is_silent_on_stderr_and_json_is_all_there_is_on_stdout(teacher_dir, csv, tmp_path):
     words = distill_words(teacher_dir, csv, tmp_path / "out", "--json", "--quiet", "--finetune-teacher")
-    done = process("hfcompress", *words)
+    done = process(WORKER, *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["output_dir"] == str(tmp_path / "out")
 
@@ -46,7 +47,7 @@ def two(tmp_path_factory, teacher_dir, csv):
     done = process(
         *("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
         *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", free_port()),
-        *("-m", "hfcompress", *words),
+        *("-m", WORKER, *words),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done, folder

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from hfcompress.pipeline.job import prepare
 from hfcompress.pipeline.recipe import read_recipe
 from hfcompress.training.callbacks import InterruptCallback
+from tests.brisk import measure_less
 from tests.cli.support import hfcompress
 
 pytestmark = pytest.mark.usefixtures("brisk")
@@ -51,7 +52,9 @@ def same(one, other):
 @pytest.fixture(scope="module")
 def uninterrupted(place):
     torch.set_num_threads(1)
-    assert hfcompress(*words(place, "uninterrupted")).code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        measure_less(patch)
+        assert hfcompress(*words(place, "uninterrupted")).code == 0
     return weights(place, "uninterrupted")
 
 

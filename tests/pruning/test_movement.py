@@ -37,13 +37,18 @@ def test_without_scores_the_smallest_weights_go():
     assert weight[gone].abs().max() < weight[~gone].abs().min()
 
 
-def test_scores_can_begin_with_the_size_of_the_weights():
+def test_scores_begin_with_the_weights_sizes_in_parts_of_their_mean():
     model = tiny_model()
-    pruner = pruner_of(model, sparsity=0.5, structure="block", init="magnitude")
+    pruner = pruner_of(model, sparsity=0.5, structure="block")
     name = "bert.encoder.layer.0.output.dense"
     weight = model.get_submodule(name).weight.detach()
     expected = weight.abs().unfold(0, 4, 4).unfold(1, 4, 4).mean(dim=(2, 3))
-    torch.testing.assert_close(pruner.state()[f"scores.{name}"], expected)
+    torch.testing.assert_close(pruner.state()[f"scores.{name}"], expected / weight.abs().mean())
+
+
+def test_scores_can_begin_with_0():
+    state = pruner_of(tiny_model(), sparsity=0.5, init="zero").state()
+    assert all((value == 0).all() for name, value in state.items() if name.startswith("scores."))
 
 
 @pytest.mark.parametrize(("step", "sparsity"), [(0, 0), (1, 0), (2, 0.8 * (1 - 0.75**3)), (5, 0.8), (9, 0.8)])

@@ -67,7 +67,8 @@ def test_scores_learn_what_the_definition_says(tmp_path):
     model = small_student()
     before = weights(model)
     learning = {"max_steps": 1, "optim": "sgd", "lr_scheduler_type": "constant", "max_grad_norm": 0.0}
-    trainer = trainer_of(tmp_path, model, sparsity=0.5, warmup=0, cooldown=0, initial_sparsity=0.0, learning=learning)
+    options = {"sparsity": 0.5, "warmup": 0, "cooldown": 0, "init": "zero"}
+    trainer = trainer_of(tmp_path, model, learning=learning, **options)
     trainer.pruner.set_step = lambda step: None
     trainer.train()
     name = "bert.encoder.layer.0.output.dense"

@@ -172,7 +172,8 @@ def test_scores_of_numbers_by_hand():
     assert TASK.metrics(np.ones((4, 1)), references)["spearman"] == 0.0
 
 
-def test_intervals_of_a_metric_that_is_no_mean_resample_rows():
+def test_intervals_of_a_metric_that_is_no_mean_resample_rows(monkeypatch):
+    monkeypatch.setattr("hfcompress.measure.quality._FEWER_RESAMPLES", 200)
     random = np.random.default_rng(0)
     references = random.normal(size=300)
     better, worse = (references + random.normal(scale=scale, size=300) for scale in (0.5, 2.0))

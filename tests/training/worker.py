@@ -1,5 +1,6 @@
 """Runs of the Trainer in processes of their own: two together, or one that is killed; `python -m` starts it."""
 
+import gc
 import json
 import os
 import signal
@@ -142,4 +143,5 @@ def killed(folder):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    gc.freeze()  # each of the Trainer's runs collects garbage, else over all of torch
     {"together": together, "killed": killed}[sys.argv[1]](Path(sys.argv[2]))
