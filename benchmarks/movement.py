@@ -2,8 +2,9 @@
 
 MiniLM-L6, fine-tuned on Rotten Tomatoes sentences, is pruned while it learns from itself as it was (KL and labels) for
 three epochs; 1,000 sentences are held out. Both methods have the same training, the same cubic schedule and the same
-weights to choose from; settings were fixed before any result was seen. Each cell is written to
-benchmarks/results/movement.json as soon as it is done; one that is there is not run again.
+weights to choose from. That movement's scores begin with the weights' sizes was chosen by the loss on the training
+sentences; nothing was chosen on those held out. Each cell is written to benchmarks/results/movement.json as soon as it
+is done; one that is there is not run again.
 
     python benchmarks/movement.py                                  # hours: 18 trainings
     python benchmarks/movement.py --sparsities 0.85 --seeds 1
