@@ -1,0 +1,1 @@
+"""Low-rank factorization of trained layers, their ranks chosen by a budget."""

@@ -1,0 +1,139 @@
+"""One weight matrix as the product of two thin ones, at every rank at once: plain, Fisher-weighted, or for its outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FLOOR = 1e-8
+"""Eigenvalues below this share of the largest count as this much of it: rows and columns that nothing reads."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A matrix `(outputs, inputs)` as `up @ down`.
+
+    Args:
+        down: `(rank, inputs)`.
+        up: `(outputs, rank)`.
+        shift: What the bias grows by, `(outputs,)`; None where nothing is known of the inputs.
+    """
+
+    down: Tensor
+    up: Tensor
+    shift: Tensor | None
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A matrix as a sum of products of a column and a row, the most important first.
+
+    Args:
+        columns: `(outputs, terms)`.
+        rows: `(terms, inputs)`.
+        losses: What is lost when the first 0, 1, 2, … terms stay, `(terms + 1,)`, falling to 0.
+        weight: The matrix `(outputs, inputs)`.
+        mean: Of the inputs, `(inputs,)`; None where it is not known.
+    """
+
+    columns: Tensor
+    rows: Tensor
+    losses: Tensor
+    weight: Tensor
+    mean: Tensor | None = None
+
+    def factors(self, rank: int) -> Factors:
+        """Return the factors of the first `rank` terms, each term's size shared by its column and its row.
+
+        The shift makes up for what the terms that are left out give on average, `(W − up down) E[x]`.
+        """
+        up, down = self.columns[:, :rank], self.rows[:rank]
+        shift = None if self.mean is None else (self.weight - up @ down) @ self.mean
+        tall, wide = up.norm(dim=0), down.norm(dim=1)
+        scale = (wide / tall.clamp(min=torch.finfo(tall.dtype).tiny)).sqrt()
+        scale = torch.where((scale > 0) & scale.isfinite(), scale, torch.ones_like(scale))
+        return Factors(down / scale[:, None], up * scale, shift)
+
+
+def svd(weight: Tensor) -> Decomposition:
+    """Decompose a matrix so that `‖W − M‖²` is least at each rank (Eckart and Young 1936).
+
+    Args:
+        weight: `(outputs, inputs)`.
+    """
+    weight = weight.double()
+    left, sizes, right = torch.linalg.svd(weight, full_matrices=False)
+    return Decomposition(left * sizes, right, _tail(sizes.square()), weight)
+
+
+def fisher_svd(weight: Tensor, information: Tensor) -> Decomposition:
+    """Decompose a matrix so that errors count by how much the loss sees of each input's weights.
+
+    Hsu et al. 2022, "Language model compression with weighted low-rank factorization", arXiv 2207.00112, equation 6:
+    `‖(W − M) D‖²`, `D² = diag(Σ_i I_ij)` summed over the weights `W_ij` of one input `j`.
+
+    Args:
+        weight: `(outputs, inputs)`.
+        information: Mean square of the loss's gradient with respect to each weight, `(outputs, inputs)`.
+    """
+    weight, seen = weight.double(), information.double().sum(0).sqrt()
+    seen = seen.clamp(min=(FLOOR * seen.max()).clamp(min=torch.finfo(torch.float64).tiny))
+    left, sizes, right = torch.linalg.svd(weight * seen, full_matrices=False)
+    return Decomposition(left * sizes, right / seen, _tail(sizes.square()), weight)
+
+
+def for_outputs(
+    weight: Tensor, covariance: Tensor, mean: Tensor | None = None, gradient: Tensor | None = None
+) -> Decomposition:
+    """Decompose a matrix so that its outputs on real inputs change least: `E‖√G (W − M)(x − E[x])‖²` at each rank.
+
+    With `A = √G W √C` the best `M` of rank `r` keeps `A`'s first `r` singular vectors (reduced-rank regression, Izenman
+    1975). Where the matrix has no more outputs than inputs they are eigenvectors `u` of `√G W C Wᵀ √G`, and
+    `M = √G⁻¹ U Uᵀ √G W`; otherwise eigenvectors `v` of `√C Wᵀ G W √C`, and `M = W √C V Vᵀ √C⁻¹`. Neither needs a Cholesky
+    factor, which a covariance of too few rows does not have.
+
+    Args:
+        weight: `(outputs, inputs)`.
+        covariance: Of the inputs `x`, `(inputs, inputs)`.
+        mean: Of the inputs, where a bias can make up for it: `(inputs,)`.
+        gradient: Second moment `G` of the loss's gradient with respect to the outputs, `(outputs, outputs)`; losses are
+            then `½ tr(G ΔW C ΔWᵀ)`, what the loss grows by. None counts all outputs alike.
+    """
+    weight, covariance = weight.double(), covariance.double()
+    outputs, inputs = weight.shape
+    if outputs <= inputs:
+        root, inverse = (None, None) if gradient is None else _roots(gradient)
+        seen = weight if root is None else root @ weight
+        sizes, vectors = _eigen(seen @ covariance @ seen.T)
+        columns = vectors if inverse is None else inverse @ vectors
+        rows = vectors.T @ seen
+    else:
+        root, inverse = _roots(covariance)
+        seen = weight @ root
+        weighed = seen if gradient is None else gradient.double() @ seen
+        sizes, vectors = _eigen(seen.T @ weighed)
+        columns, rows = seen @ vectors, vectors.T @ inverse
+    half = 1.0 if gradient is None else 0.5
+    mean = None if mean is None else mean.double()
+    return Decomposition(columns, rows, half * _tail(sizes), weight, mean)
+
+
+def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues, none below 0, and eigenvectors, the largest first."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    return values.clamp(min=0).flip(0), vectors.flip(1)
+
+
+def _roots(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the square root of a matrix of second moments and its inverse; directions without any get a little."""
+    values, vectors = torch.linalg.eigh(moments.double())
+    least = (FLOOR * values[-1]).clamp(min=torch.finfo(torch.float64).tiny)
+    sizes = values.clamp(min=least).sqrt()
+    return (vectors * sizes) @ vectors.T, (vectors / sizes) @ vectors.T
+
+
+def _tail(sizes: Tensor) -> Tensor:
+    """Return the sums of all but the first 0, 1, 2, … sizes, `(sizes + 1,)`."""
+    return torch.cat([sizes.flip(0).cumsum(0).flip(0), sizes.new_zeros(1)])
