@@ -17,7 +17,7 @@ LAYERS = [  # from the top: a module may import from its own layer and from thos
     {"pipeline"},
     {*FAMILIES, "search", "export", "hub"},
     {"training", "measure"},
-    {"modeling", "tasks", "data", "reading", "context", "calibration", "labels", "label_kinds"},
+    {"modeling", "tasks", "data", "reading", "context", "calibration", "allocation", "labels", "label_kinds"},
     {"registry", "errors", "config", "sources", "folders", "processes", "environment", "_version"},
 ]
 HEIGHT = {part: -index for index, layer in enumerate(LAYERS) for part in layer}

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, Interval
 
+from hfcompress.allocation import Choice, choose
 from hfcompress.calibration import calibration_batches, model_inputs
 from hfcompress.config import option
 from hfcompress.context import Context
@@ -18,7 +19,7 @@ from hfcompress.errors import Fault, RequestError
 from hfcompress.modeling.groups import Group, groups_of
 from hfcompress.modeling.linear import rows_of
 from hfcompress.modeling.surgery import keep_units
-from hfcompress.pruning.budget import Choice, choose, offered, unit_macs
+from hfcompress.pruning.budget import offered, unit_macs
 from hfcompress.pruning.clock import time_units
 from hfcompress.pruning.elimination import Elimination, eliminate
 from hfcompress.pruning.rebuilding import rebuild

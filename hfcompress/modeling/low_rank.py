@@ -1,0 +1,108 @@
+"""A linear layer as two thin ones, and a table of embeddings as a narrow one that is widened: low-rank layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class LowRankLinear(nn.Module):
+    """Computes `up(down(x))`: the work and the parameters of `rank · (inputs + outputs)`.
+
+    Args:
+        in_features: Inputs.
+        out_features: Outputs.
+        rank: What is between the two.
+        bias: Whether there is a bias.
+        transposed: Whether it stands in the place of GPT-2's `Conv1D`, which `dense` then gives back.
+        **place: `device` and `dtype`.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, rank: int, bias: bool = True, transposed: bool = False, **place: Any
+    ) -> None:
+        super().__init__()
+        self.down = nn.Linear(in_features, rank, bias=False, **place)
+        self.up = nn.Linear(rank, out_features, bias=bias, **place)
+        self.transposed = transposed
+
+    @property
+    def in_features(self) -> int:
+        """How many inputs it has."""
+        return self.down.in_features
+
+    @property
+    def out_features(self) -> int:
+        """How many outputs it has."""
+        return self.up.out_features
+
+    @property
+    def rank(self) -> int:
+        """How wide it is between its two layers."""
+        return self.down.out_features
+
+    @property
+    def weight(self) -> Tensor:
+        """The matrix that it stands for, computed anew, `(outputs, inputs)`; of `Conv1D` `(inputs, outputs)`."""
+        product = self.up.weight @ self.down.weight
+        return product.T if self.transposed else product
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The bias, `(outputs,)`."""
+        return self.up.bias
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return `(…, outputs)` for `(…, inputs)`."""
+        result: Tensor = self.up(self.down(values))
+        return result
+
+    @torch.no_grad()
+    def dense(self) -> nn.Module:
+        """Return the one layer that computes the same."""
+        from transformers.pytorch_utils import Conv1D
+
+        weight = (self.up.weight.double() @ self.down.weight.double()).to(self.up.weight.dtype)
+        bias = self.up.bias
+        place = {"device": weight.device, "dtype": weight.dtype}
+        if self.transposed:
+            layer: Any = Conv1D(self.out_features, self.in_features).to(**place)
+            layer.weight.copy_(weight.T)
+        else:
+            layer = nn.Linear(self.in_features, self.out_features, bias=bias is not None, **place)
+            layer.weight.copy_(weight)
+        if bias is not None:
+            layer.bias.copy_(bias)
+        return layer.train(self.training)  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        """Say its rank where the module is printed."""
+        return f"rank={self.rank}"
+
+
+def low_rank_like(module: nn.Module, rank: int) -> LowRankLinear:
+    """Return a low-rank layer with the inputs, outputs, type and place of a linear one, its weights not set.
+
+    Args:
+        module: `nn.Linear`, GPT-2's `Conv1D`, or a low-rank layer.
+        rank: The rank.
+    """
+    from hfcompress.modeling.linear import channels_in, channels_out, is_conv1d_of_gpt2
+
+    transposed = is_conv1d_of_gpt2(module) or getattr(module, "transposed", False)
+    one: Tensor = next(module.parameters())
+    layer = LowRankLinear(
+        channels_in(module),
+        channels_out(module),
+        rank,
+        getattr(module, "bias", None) is not None,
+        transposed,
+        device=one.device,
+        dtype=one.dtype,
+    )
+    return layer.train(module.training)
