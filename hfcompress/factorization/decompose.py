@@ -1,4 +1,4 @@
-"""One weight matrix as the product of two thin ones, at every rank at once: plain, Fisher-weighted, or for its outputs."""
+"""One matrix as the product of two thin ones, at every rank at once: plain, Fisher-weighted, or for its outputs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hfcompress.modeling.factors import Factors
+
 FLOOR = 1e-8
 """Eigenvalues below this share of the largest count as this much of it: rows and columns that nothing reads."""
-
-
-@dataclass(frozen=True)
-class Factors:
-    """A matrix `(outputs, inputs)` as `up @ down`.
-
-    Args:
-        down: `(rank, inputs)`.
-        up: `(outputs, rank)`.
-        shift: What the bias grows by, `(outputs,)`; None where nothing is known of the inputs.
-    """
-
-    down: Tensor
-    up: Tensor
-    shift: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -91,8 +78,8 @@ def for_outputs(
 
     With `A = √G W √C` the best `M` of rank `r` keeps `A`'s first `r` singular vectors (reduced-rank regression, Izenman
     1975). Where the matrix has no more outputs than inputs they are eigenvectors `u` of `√G W C Wᵀ √G`, and
-    `M = √G⁻¹ U Uᵀ √G W`; otherwise eigenvectors `v` of `√C Wᵀ G W √C`, and `M = W √C V Vᵀ √C⁻¹`. Neither needs a Cholesky
-    factor, which a covariance of too few rows does not have.
+    `M = √G⁻¹ U Uᵀ √G W`; otherwise eigenvectors `v` of `√C Wᵀ G W √C`, and `M = W √C V Vᵀ √C⁻¹`. Neither needs a
+    Cholesky factor, which a covariance of too few rows does not have.
 
     Args:
         weight: `(outputs, inputs)`.

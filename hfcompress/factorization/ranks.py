@@ -28,7 +28,7 @@ class RankOptions:
     rank_ratio: Share | None = option(
         None, help="rank of every layer as a share of the rank at which its two thin matrices are as large as it is"
     )
-    energy: Share | None = option(None, help="the smallest rank that keeps this share of each layer's output, such as 0.99")
+    energy: Share | None = option(None, help="the smallest rank that keeps this share of what a layer gives: 0.99")
     target_params: Share | None = option(None, help="share of the layers' parameters that is kept, ranks as pay best")
     target_macs: Share | None = option(None, help="share of the layers' multiply-accumulates that is kept")
     target_latency: Share | None = option(None, help="share of the layers' time that is kept, by this machine's clock")

@@ -14,6 +14,7 @@ from hfcompress.modeling.blocks import Blocks
 from hfcompress.modeling.emptied import Emptied
 from hfcompress.modeling.families import FAMILIES, no_row, stacks_of
 from hfcompress.modeling.linear import channels_in, channels_out, fan_in, fan_out
+from hfcompress.modeling.low_rank import reader_name, writer_name
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -199,7 +200,7 @@ def _group(model: PreTrainedModel, place: Place) -> Group | None:
         place.kind,
         units,
         tuple(_channels(f"{place.layer}.{part}", module, units, unit, copies) for part, module in writers),
-        (Channels(f"{place.layer}.{last}", unit, copies),),
+        (Channels(reader_name(f"{place.layer}.{last}", reader), unit, copies),),
     )
 
 
@@ -208,7 +209,7 @@ def _channels(name: str, module: nn.Module, units: int, unit: int, copies: int) 
     given = channels_out(module)
     side_by_side = given // (units * copies * unit) if given >= units * copies * unit else 1
     width = given // (units * copies * side_by_side)
-    return Channels(name, width, copies * side_by_side)
+    return Channels(writer_name(name, module), width, copies * side_by_side)
 
 
 def head_width(attention: nn.Module) -> int:

@@ -13,6 +13,7 @@ from hfcompress.modeling.emptied import Constant, Emptied
 from hfcompress.modeling.families import blocks_of, stacks_of
 from hfcompress.modeling.groups import places_of
 from hfcompress.modeling.linear import channels_in, channels_out, weight_of
+from hfcompress.modeling.low_rank import LowRankLinear, reader_name, writer_name
 from hfcompress.modeling.resize import keep_inputs, keep_outputs
 from hfcompress.modeling.structure import record, structure_of, write_structure
 
@@ -82,6 +83,8 @@ def _inside(model: PreTrainedModel) -> Iterator[_Step]:
     names = {id(module): name for name, module in model.named_modules()}
     for _, layers in stacks_of(model):
         for name, module in layers.named_modules(prefix=names[id(layers)]):
+            if isinstance(module, LowRankLinear):
+                continue  # its two layers come by themselves
             if isinstance(module, nn.Linear | Emptied):
                 yield name, module, *sides.get(name, (False, False))
             elif hasattr(module, "weight"):
@@ -93,8 +96,9 @@ def _sides(model: PreTrainedModel) -> dict[str, tuple[bool, bool]]:
     found = {}
     for place in places_of(model):
         for part, module in place.parts.items():
-            is_last = module is place.reader
-            found[f"{place.layer}.{part}"] = not is_last and not isinstance(module, Emptied), is_last
+            is_last, name = module is place.reader, f"{place.layer}.{part}"
+            end = writer_name(name, module) if is_last else reader_name(name, module)
+            found[end] = not is_last and not isinstance(module, Emptied), is_last
     return found
 
 

@@ -41,7 +41,10 @@ def channels_in(module: nn.Module) -> int:
 
 def channels_out(module: nn.Module) -> int:
     """Return how many channels a linear layer or convolution gives."""
-    return weight_of(module).shape[1 if is_conv1d_of_gpt2(module) else 0]
+    if is_conv1d_of_gpt2(module):
+        return weight_of(module).shape[1]
+    width = getattr(module, "out_features", None) or weight_of(module).shape[0]
+    return int(width)
 
 
 def fan_in(module: nn.Module) -> int:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from hfcompress.modeling.linear import channels_in, channels_out, is_conv1d_of_gpt2
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,43 +68,59 @@ class LowRankLinear(nn.Module):
     @torch.no_grad()
     def dense(self) -> nn.Module:
         """Return the one layer that computes the same."""
-        from transformers.pytorch_utils import Conv1D
-
         weight = (self.up.weight.double() @ self.down.weight.double()).to(self.up.weight.dtype)
-        bias = self.up.bias
-        place = {"device": weight.device, "dtype": weight.dtype}
+        layer: nn.Module
         if self.transposed:
-            layer: Any = Conv1D(self.out_features, self.in_features).to(**place)
-            layer.weight.copy_(weight.T)
+            layer, weight = Conv1D(self.out_features, self.in_features), weight.T
         else:
-            layer = nn.Linear(self.in_features, self.out_features, bias=bias is not None, **place)
-            layer.weight.copy_(weight)
-        if bias is not None:
-            layer.bias.copy_(bias)
-        return layer.train(self.training)  # type: ignore[no-any-return]
+            layer = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        layer.weight = nn.Parameter(weight.contiguous())
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach().clone())
+        return layer.train(self.training)
 
     def extra_repr(self) -> str:
         """Say its rank where the module is printed."""
         return f"rank={self.rank}"
 
 
-def low_rank_like(module: nn.Module, rank: int) -> LowRankLinear:
-    """Return a low-rank layer with the inputs, outputs, type and place of a linear one, its weights not set.
+def reader_name(name: str, module: nn.Module) -> str:
+    """Return the name of the layer that reads a linear layer's inputs: of a low-rank one its first."""
+    return f"{name}.down" if isinstance(module, LowRankLinear) else name
+
+
+def writer_name(name: str, module: nn.Module) -> str:
+    """Return the name of the layer that gives a linear layer's outputs: of a low-rank one its second."""
+    return f"{name}.up" if isinstance(module, LowRankLinear) else name
+
+
+def whole_name(model: nn.Module, name: str) -> str:
+    """Return the name of the low-rank layer that a layer is a half of; its own name where it is none's."""
+    outer = name.rpartition(".")[0]
+    return outer if outer and isinstance(model.get_submodule(outer), LowRankLinear) else name
+
+
+def low_rank_like(module: nn.Module, rank: int, outputs: int | None = None, inputs: int | None = None) -> LowRankLinear:
+    """Return a low-rank layer of the type and in the place of a linear one, its weights not set.
 
     Args:
         module: `nn.Linear`, GPT-2's `Conv1D`, or a low-rank layer.
         rank: The rank.
-    """
-    from hfcompress.modeling.linear import channels_in, channels_out, is_conv1d_of_gpt2
+        outputs: How many outputs; those of the module by default.
+        inputs: How many inputs; those of the module by default.
 
-    transposed = is_conv1d_of_gpt2(module) or getattr(module, "transposed", False)
+    Raises:
+        ValueError: The module is none of these.
+    """
+    if not isinstance(module, nn.Linear | LowRankLinear) and not is_conv1d_of_gpt2(module):
+        raise ValueError(f"{type(module).__name__} is no linear layer")
     one: Tensor = next(module.parameters())
     layer = LowRankLinear(
-        channels_in(module),
-        channels_out(module),
+        inputs or channels_in(module),
+        outputs or channels_out(module),
         rank,
-        getattr(module, "bias", None) is not None,
-        transposed,
+        module.bias is not None,
+        is_conv1d_of_gpt2(module) or getattr(module, "transposed", False),
         device=one.device,
         dtype=one.dtype,
     )

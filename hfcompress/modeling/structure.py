@@ -14,6 +14,7 @@ from hfcompress.modeling.emptied import Constant, Emptied, Zeros, constant_for, 
 from hfcompress.modeling.families import FAMILIES, name_here
 from hfcompress.modeling.groups import Place, attention_of, head_width, places_of
 from hfcompress.modeling.linear import channels_in, weight_of
+from hfcompress.modeling.low_rank import LowRankLinear, low_rank_like, whole_name
 from hfcompress.modeling.manifest import METHOD, is_manifest
 from hfcompress.modeling.position_bias import pick_heads
 from hfcompress.modeling.resize import give_shape
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
-_KINDS = ("shape", "zeros", "constant")
+_KINDS = ("shape", "zeros", "constant", "low_rank")
 _COUNTERS = ("num_attention_heads", "num_heads", "n_heads")
 _WIDTHS = ("all_head_size", "inner_dim", "split_size", "dim")
 _FIX = "Save the model again, or take config.json from where the weights came."
@@ -37,7 +38,8 @@ class Structure(QuantizationConfigMixin):
         modules: By module name, from the base model (those of a head by their own name), what stands there:
             `{"shape": [...]}`, the layer of the config with a weight of that shape;
             `{"zeros": width}`, nothing any more, it gives zeros;
-            `{"constant": width}`, nothing but its bias.
+            `{"constant": width}`, nothing but its bias;
+            `{"low_rank": [outputs, rank, inputs]}`, two thin layers.
         heads: By group name (`encoder.layer.3.heads`) the numbers that the heads which are left had at first, `kept`,
             and how many there were, `of`.
         format: Version of this format.
@@ -75,7 +77,7 @@ class Structure(QuantizationConfigMixin):
             if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in _KINDS:
                 raise damaged(f"modules.{name}", f"is {entry!r}; known are {', '.join(_KINDS)}")
             ((kind, value),) = entry.items()
-            sizes, what = (value, "sizes") if kind == "shape" else ([value], "a width")
+            sizes, what = (value, "sizes") if kind in ("shape", "low_rank") else ([value], "a width")
             if not isinstance(sizes, list) or not sizes or not all(type(n) is int and n > 0 for n in sizes):
                 raise damaged(f"modules.{name}.{kind}", f"is {value!r}, not {what}")
         for name, entry in self.heads.items():
@@ -169,7 +171,10 @@ def _rebuild(parent: nn.Module, last: str, name: str, entry: Mapping[str, Any]) 
         setattr(parent, last, zeros_for(module, value))
         return
     try:
-        if kind == "constant":
+        if kind == "low_rank":
+            outputs, rank, inputs = value
+            setattr(parent, last, low_rank_like(module, rank, outputs, inputs))
+        elif kind == "constant":
             constant = constant_for(module)
             constant.narrow(torch.arange(value, device="cpu"))
             setattr(parent, last, constant)
@@ -208,10 +213,13 @@ def _width_of(place: Place) -> int:
 
 
 def record(model: PreTrainedModel, structure: Structure, name: str) -> None:
-    """Write down in a manifest what a module is now."""
+    """Write down in a manifest what a module is now; of half a low-rank layer, what that is."""
+    name = whole_name(model, name)
     module = model.get_submodule(name)
-    if isinstance(module, Zeros):
-        entry: dict[str, object] = {"zeros": module.width}
+    if isinstance(module, LowRankLinear):
+        entry: dict[str, object] = {"low_rank": [module.out_features, module.rank, module.in_features]}
+    elif isinstance(module, Zeros):
+        entry = {"zeros": module.width}
     elif isinstance(module, Constant):
         entry = {"constant": module.width}
     else:

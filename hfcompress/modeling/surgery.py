@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from hfcompress.errors import Fault, ModelError, unknown
 from hfcompress.modeling.cut import cut
 from hfcompress.modeling.emptied import constant_for, zeros_for
-from hfcompress.modeling.groups import Channels, Group, groups_of
+from hfcompress.modeling.groups import Group, groups_of
 from hfcompress.modeling.hidden import keep_hidden as keep_hidden
+from hfcompress.modeling.low_rank import whole_name
 from hfcompress.modeling.resize import keep_inputs, keep_outputs
 from hfcompress.modeling.simplify import simplify
 from hfcompress.modeling.structure import Structure, fit_attention, record, structure_of
@@ -100,14 +101,19 @@ def _narrow(model: PreTrainedModel, group: Group, units: Sequence[int], structur
 
 def _empty(model: PreTrainedModel, group: Group, structure: Structure) -> None:
     """Put zeros in the place of a group's first layers, and the bias in that of its last."""
+    stand_ins: dict[str, nn.Module] = {}
     for channels in group.writers:
-        _put(model, channels, zeros_for(model.get_submodule(channels.module), channels.of_one_unit))
+        name = whole_name(model, channels.module)
+        stand_ins[name] = zeros_for(model.get_submodule(name), channels.of_one_unit)
     for channels in group.readers:
-        _put(model, channels, constant_for(model.get_submodule(channels.module)))
-    for channels in (*group.writers, *group.readers):
-        record(model, structure, channels.module)
+        name = whole_name(model, channels.module)
+        stand_ins[name] = constant_for(model.get_submodule(name))
+    for name, module in stand_ins.items():
+        put(model, name, module)
+        record(model, structure, name)
 
 
-def _put(model: PreTrainedModel, channels: Channels, module: nn.Module) -> None:
-    place, _, last = channels.module.rpartition(".")
+def put(model: PreTrainedModel, name: str, module: nn.Module) -> None:
+    """Put a module in another's place."""
+    place, _, last = name.rpartition(".")
     setattr(model.get_submodule(place), last, module.train(model.training))
