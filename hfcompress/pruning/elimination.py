@@ -8,11 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-RIDGE = 1e-4
-"""Added to covariances, as a share of their mean diagonal: units that are never active make them singular."""
-
-_NOTHING = 1e-8
-"""Stands for a covariance of 0."""
+from hfcompress.calibration.least_squares import ridge
 
 _SHARE = 32
 """One unit in so many goes at a time while the units are narrow: their order hardly depends on it."""
@@ -73,12 +69,6 @@ def eliminate(weight: Tensor, covariance: Tensor, gradient: Tensor, width: int) 
         order += left[gone].tolist()
         left = left[_others(gone, len(left))]
     return Elimination(order, np.maximum.accumulate(np.asarray(losses)))
-
-
-def ridge(covariance: Tensor) -> Tensor:
-    """Return what is added to a covariance, which may be singular, before it is inverted."""
-    scale = covariance.diagonal().mean().clamp(min=_NOTHING)
-    return RIDGE * scale * torch.eye(len(covariance), dtype=covariance.dtype)
 
 
 def _inverse(covariance: Tensor) -> Tensor:

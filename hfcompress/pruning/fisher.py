@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Interval
 
 from hfcompress.allocation import Choice, choose
 from hfcompress.calibration import calibration_batches, model_inputs
+from hfcompress.calibration.sensitivity import Sensitivity, measure_sensitivity
 from hfcompress.config import option
 from hfcompress.context import Context
 from hfcompress.errors import Fault, RequestError
@@ -23,7 +24,6 @@ from hfcompress.pruning.budget import offered, unit_macs
 from hfcompress.pruning.clock import time_units
 from hfcompress.pruning.elimination import Elimination, eliminate
 from hfcompress.pruning.rebuilding import rebuild
-from hfcompress.pruning.sensitivity import Sensitivity, measure_sensitivity
 from hfcompress.registry import register
 
 if TYPE_CHECKING:
@@ -82,8 +82,9 @@ def fisher(model: PreTrainedModel, config: FisherConfig, context: Context) -> Pr
     model.eval()
     batches = calibration_batches(model, context, config.examples, config.batch_size)
     inputs = [model_inputs(model, context, batch) for batch in batches]
-    known = measure_sensitivity(model, groups, inputs, context.task, config.focus, context.seed, context.progress)
-    orders = {group.name: _eliminate(model, group, known[group.name]) for group in groups}
+    readers = [group.reader.module for group in groups]
+    known = measure_sensitivity(model, readers, inputs, context.task, config.focus, context.seed, context.progress)
+    orders = {group.name: _eliminate(model, group, known[group.reader.module]) for group in groups}
     kept = _choose(groups, orders, costs, config)
     logger.info("kept: %s", {name: len(units) for name, units in kept.items()})
     if config.rebuild:
@@ -105,8 +106,8 @@ def _eliminate(model: PreTrainedModel, group: Group, known: Sensitivity) -> Elim
     rows = rows_of(model.get_submodule(group.reader.module))
     weight = torch.block_diag(*rows) if len(rows) > 1 else rows[0]
     channels = torch.cat([group.reader.of([unit], group.units) for unit in range(group.units)])
-    width = group.reader.width * group.reader.copies
-    return eliminate(weight[:, channels], known.covariance[channels][:, channels], known.gradient, width)
+    covariance = known.covariance[channels][:, channels]
+    return eliminate(weight[:, channels], covariance, known.gradient, group.reader.of_one_unit)
 
 
 def _choose(

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from hfcompress.calibration.behind import fits_behind
+from hfcompress.calibration.least_squares import Fit, regression
+from hfcompress.calibration.sensitivity import Sensitivity
+from hfcompress.calibration.walk import Stop, Walk, can_walk
 from hfcompress.modeling.families import stacks_of
 from hfcompress.modeling.groups import Group
-from hfcompress.modeling.linear import is_convolution, rows_of
-from hfcompress.modeling.statistics import counted, token_masks, tokens_read
-from hfcompress.pruning.elimination import ridge
-from hfcompress.pruning.sensitivity import Sensitivity, WeightedSums
-from hfcompress.pruning.walk import Walk, can_walk
+from hfcompress.modeling.linear import rows_of
+from hfcompress.modeling.low_rank import whole_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from hfcompress.calibration import Batch
+    from hfcompress.modeling.blocks import Blocks
 
 
 @torch.no_grad()
@@ -46,28 +47,38 @@ def rebuild(
         groups: Its groups.
         kept: By group name the units that stay.
         batches: What the model is called with.
-        sensitivity: Of each group, on the same batches in the same order.
+        sensitivity: Of each reader, on the same batches in the same order.
         progress: Show a bar on stderr.
     """
     todo = [group for group in groups if len(kept[group.name]) < group.units]
+    weights = {name: known.weights for name, known in sensitivity.items()}
     bar = tqdm(total=len(todo), desc="rebuilding", unit="group", disable=not progress)
     for blocks, layers in stacks_of(model):
         if not can_walk(model, blocks, layers, batches[0]):
             for group in _inside(todo, model, layers):
-                _rebuild_at_once(model, group, kept[group.name], sensitivity[group.name])
+                _rebuild_at_once(model, group, kept[group.name], sensitivity[group.reader.module])
                 bar.update()
             continue
         walk = Walk(model, batches, blocks, layers)
         for number, layer in enumerate(layers):
             own = _inside(groups, model, [layer])
-            walk.enter(number, own)
+            stops = [_stop(model, group, blocks) for group in own]
+            walk.enter(number, stops)
             for place, group in enumerate(own):
                 if group in todo:
-                    fit = _fit(walk, number, own[: place + 1], sensitivity[group.name])
+                    (fit,) = fits_behind(walk, number, stops[: place + 1], stops[place : place + 1], weights).values()
                     _solve(model.get_submodule(group.reader.module), group, kept[group.name], fit)
                     bar.update()
             walk.leave(number)
     bar.close()
+
+
+def _stop(model: PreTrainedModel, group: Group, blocks: Blocks) -> Stop:
+    """Return where to look for a group: at its reader, whose outputs mostly go to the stream that its writers read."""
+    reader = group.reader.module
+    # What a bottleneck's layers add to is narrower than the stream; half a low-rank layer adds to nothing.
+    alone = blocks.bottleneck or whole_name(model, reader) != reader
+    return Stop(reader, None if alone else group.writers[0].module)
 
 
 def _inside(groups: Sequence[Group], model: PreTrainedModel, layers: Any) -> list[Group]:
@@ -89,23 +100,6 @@ def _apply(rows: Tensor, values: Tensor) -> Tensor:
     return torch.cat([row @ part for row, part in zip(rows, parts, strict=True)])
 
 
-@dataclass
-class Fit:
-    """Moments that a regression needs.
-
-    Args:
-        mean: Of the inputs, `(channels,)`.
-        covariance: Of the inputs, `(channels, channels)`.
-        target_mean: Of the targets, `(outputs,)`, the bias not counted.
-        products: Covariance of inputs and targets, `(channels, outputs)`.
-    """
-
-    mean: Tensor
-    covariance: Tensor
-    target_mean: Tensor
-    products: Tensor
-
-
 def _solve(module: nn.Module, group: Group, units: Sequence[int], fit: Fit) -> None:
     """Set a reader's weight and bias; channels of units that go get 0."""
     rows = rows_of(module)
@@ -117,56 +111,10 @@ def _solve(module: nn.Module, group: Group, units: Sequence[int], fit: Fit) -> N
         channels = torch.arange(per_group)[stays[number * per_group :][:per_group]] + number * per_group
         wanted = slice(number * outputs, (number + 1) * outputs)
         dense = row.double()[:, channels - number * per_group].T
-        new = _regression(fit.covariance[channels][:, channels], fit.products[channels][:, wanted], dense)
+        new = regression(fit.covariance[channels][:, channels], fit.products[channels][:, wanted], dense)
         row.zero_()
         row[:, channels - number * per_group] = new.T.to(row.dtype)
         shift[wanted] -= new.T @ fit.mean[channels]
     bias: Any = module.bias
     if bias is not None:
         bias += shift.to(bias.dtype)
-
-
-def _regression(covariance: Tensor, products: Tensor, dense: Tensor) -> Tensor:
-    """Return the weights `(channels, outputs)` of a ridge regression that shrinks towards the dense ones."""
-    if not len(covariance):
-        return dense
-    extra = ridge(covariance)
-    return torch.linalg.solve(covariance + extra, products + extra @ dense)
-
-
-@dataclass
-class _Sums(WeightedSums):
-    """Sums over inputs and targets."""
-
-    targets: Any = 0.0
-    products: Any = 0.0
-
-    def add_pairs(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> None:
-        """Take more tokens `(tokens, …)` into account."""
-        weighted = self.add(inputs, weights)
-        self.targets = self.targets + (targets * weights[:, None]).sum(0).double()
-        self.products = self.products + (weighted.T @ targets).double()
-
-    def fit(self, centred: bool) -> Fit:
-        """Return means and covariances; not centred, as a layer without a bias needs them, about 0."""
-        mean, covariance = self.moments(centred)
-        target = self.targets / self.count * centred
-        return Fit(mean, covariance, target, self.products / self.count - torch.outer(mean, target))
-
-
-def _fit(walk: Walk, number: int, groups: Sequence[Group], known: Sensitivity) -> Fit:
-    """Return the moments for the last of a layer's groups, behind all that was rebuilt before."""
-    name = groups[-1].reader.module
-    module = walk.model.get_submodule(name)
-    bias: Any = module.bias
-    channels_first, reads = is_convolution(module), tokens_read(walk.model, name)
-    sums = _Sums()
-    for place, batch in enumerate(walk.batches):
-        theirs, ours = walk.before(place, groups[-1]), walk.now(number, place, groups)
-        target = theirs.output if bias is None else theirs.output - (bias[:, None] if channels_first else bias)
-        if not walk.blocks.bottleneck:  # what those add to is narrower than the stream
-            target = target + theirs.stream - ours.stream
-        mask = token_masks(walk.model, batch)[reads]
-        inputs, targets = counted(ours.inputs, mask, channels_first), counted(target, mask, channels_first)
-        sums.add_pairs(inputs, targets, known.weights[place])
-    return sums.fit(centred=bias is not None)

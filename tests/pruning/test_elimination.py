@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hfcompress.pruning.elimination import RIDGE, eliminate
+from hfcompress.calibration.least_squares import RIDGE
+from hfcompress.pruning.elimination import eliminate
 
 
 def loss(weight, change, covariance, gradient):

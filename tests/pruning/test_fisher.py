@@ -8,13 +8,13 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from hfcompress.calibration import calibration_batches, model_inputs
+from hfcompress.calibration.sensitivity import measure_sensitivity
 from hfcompress.config import parse
 from hfcompress.errors import HfcompressError, ModelError, RequestError
 from hfcompress.modeling.groups import groups_of
 from hfcompress.pruning.budget import unit_macs
 from hfcompress.pruning.fisher import FisherConfig, fisher
 from hfcompress.pruning.rebuilding import rebuild
-from hfcompress.pruning.sensitivity import measure_sensitivity
 from hfcompress.tasks import find_task
 from tests.pruning.contexts import tiny_context
 from tests.tiny import tiny_head, tiny_model
@@ -41,7 +41,11 @@ def looked_at(model, context, focus=0.5):
     batches = calibration_batches(model, context, 24, batch_size=8)
     inputs = [model_inputs(model, context, batch) for batch in batches]
     groups = groups_of(model)
-    return groups, inputs, measure_sensitivity(model, groups, inputs, TASK, focus, seed=0)
+    return groups, inputs, measure_sensitivity(model, readers(groups), inputs, TASK, focus, seed=0)
+
+
+def readers(groups):
+    return [group.reader.module for group in groups]
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "mpnet", "modernbert", "deberta-v2", "squeezebert", "albert",
@@ -117,11 +121,11 @@ def test_units_that_repeat_others_cost_nothing(context):
 
 def test_moments_do_not_depend_on_batches_or_padding(context):
     model = tiny_model()
-    groups = groups_of(model)
+    reader = groups_of(model)[1].reader.module
 
     def covariance(size):
         inputs = [model_inputs(model, context, one) for one in calibration_batches(model, context, 24, size)]
-        return measure_sensitivity(model, groups, inputs, TASK, 0.0, seed=0)[groups[1].name].covariance
+        return measure_sensitivity(model, [reader], inputs, TASK, 0.0, seed=0)[reader].covariance
 
     assert torch.allclose(covariance(1), covariance(24), atol=1e-6)
 
@@ -131,13 +135,12 @@ def test_gradients_are_the_fisher_information_of_the_answers(context):
     model = tiny_model(layers=1, num_labels=3)
     batches = calibration_batches(model, context, 4, batch_size=4)
     inputs = [model_inputs(model, context, one) for one in batches]
-    groups = groups_of(model)[1:]
+    reader = groups_of(model)[1].reader.module
     found = [
-        measure_sensitivity(model, groups, inputs, TASK, 0.0, seed)[groups[0].name].gradient.trace()
-        for seed in range(300)
+        measure_sensitivity(model, [reader], inputs, TASK, 0.0, seed)[reader].gradient.trace() for seed in range(300)
     ]
     outputs = {}
-    handle = model.get_submodule(groups[0].reader.module).register_forward_hook(
+    handle = model.get_submodule(reader).register_forward_hook(
         lambda module, args, output: outputs.update(y=output.requires_grad_() if output.is_leaf else output)
     )
     logs = model(**inputs[0]).logits.log_softmax(-1)

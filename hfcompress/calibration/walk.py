@@ -1,4 +1,4 @@
-"""Two models side by side, one layer at a time: the dense one, and the one that is being rebuilt."""
+"""Two models side by side, one layer at a time: the one that was, and the one that is being compressed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from hfcompress.modeling.blocks import Blocks
-from hfcompress.modeling.groups import Group
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,26 +39,39 @@ class _Call:
         return states
 
 
-@dataclass
-class Seen:
-    """What was seen of a group in a run of its layer.
+@dataclass(frozen=True)
+class Stop:
+    """A linear layer that is looked at on the way.
 
     Args:
-        inputs: What its reader takes.
-        output: What its reader gives.
-        stream: What that is added to.
+        name: Its name in the model.
+        branch: The module that first reads what the layer's outputs are added to; None where they are added to nothing.
+    """
+
+    name: str
+    branch: str | None = None
+
+
+@dataclass
+class Seen:
+    """What was seen of a linear layer.
+
+    Args:
+        inputs: What it takes.
+        output: What it gives.
+        stream: What that is added to; None for nothing.
     """
 
     inputs: Tensor
     output: Tensor
-    stream: Tensor
+    stream: Tensor | None
 
 
 class Walk:
     """A model before and after it is rebuilt, side by side on the same batches, one layer at a time.
 
     Args:
-        model: The model as rebuilt so far.
+        model: The model as compressed so far.
         batches: What it is called with.
         blocks: The stack's row of the block table.
         layers: The stack to walk through.
@@ -70,67 +82,67 @@ class Walk:
         recorded = [_record(model, layers, batch) for batch in batches]
         self._calls = [calls for calls, _ in recorded]
         self._dense = [hidden for _, hidden in recorded]
-        self._rebuilt = list(self._dense)
+        self._now = list(self._dense)
         self._before: list[dict[str, Seen]] = []
         names = {id(module): name for name, module in model.named_modules()}
         self._prefixes = [f"{names[id(layer)]}." for layer in layers]
 
-    def enter(self, number: int, groups: Sequence[Group]) -> None:
-        """Run a layer that is not rebuilt yet, and keep what was seen of its groups."""
-        runs = [self._run(self._dense[place], number, place, groups) for place in range(len(self.batches))]
+    def enter(self, number: int, stops: Sequence[Stop]) -> None:
+        """Run a layer as it was, and keep what was seen at its stops."""
+        runs = [self._run(self._dense[place], number, place, stops) for place in range(len(self.batches))]
         self._before = [seen for seen, _ in runs]
         self._dense = [hidden for _, hidden in runs]
 
-    def before(self, place: int, group: Group) -> Seen:
-        """Return what was seen of a group in a batch before its layer was rebuilt."""
-        return self._before[place][group.name]
+    def before(self, place: int, stop: Stop) -> Seen:
+        """Return what was seen at a stop in a batch before anything of the model was changed."""
+        return self._before[place][stop.name]
 
-    def now(self, number: int, place: int, groups: Sequence[Group]) -> Seen:
-        """Return what is to be seen now of the last of some groups, all those of a layer up to it."""
-        seen, _ = self._run(self._rebuilt[place], number, place, groups, stop=True)
-        return seen[groups[-1].name]
+    def now(self, number: int, place: int, stops: Sequence[Stop]) -> dict[str, Seen]:
+        """Return what is to be seen now at some stops, all those of a layer up to the last of them, by name."""
+        return self._run(self._now[place], number, place, stops, stop_there=True)[0]
 
     def leave(self, number: int) -> None:
-        """Run a layer that is rebuilt, and take the hidden states to the next one."""
-        runs = [self._run(self._rebuilt[place], number, place, []) for place in range(len(self.batches))]
-        self._rebuilt = [hidden for _, hidden in runs]
+        """Run a layer as it is now, and take the hidden states to the next one."""
+        runs = [self._run(self._now[place], number, place, []) for place in range(len(self.batches))]
+        self._now = [hidden for _, hidden in runs]
 
     def _run(
-        self, hidden: Tensor, number: int, place: int, groups: Sequence[Group], stop: bool = False
+        self, hidden: Tensor, number: int, place: int, stops: Sequence[Stop], stop_there: bool = False
     ) -> tuple[dict[str, Seen], Tensor]:
-        """Run a layer on a batch's hidden states; return what was seen of groups, and the next hidden states.
+        """Run a layer on a batch's hidden states; return what was seen at stops, and the next hidden states.
 
-        Where norms stand first, the stream is what went in and what was added so far; otherwise what a group reads.
+        Where norms stand first, the stream is what went in and what was added so far; otherwise what the branch reads.
 
         Args:
             hidden: What goes in.
             number: The layer's number.
             place: The batch's number, for what else the layer is given.
-            groups: The groups to look at, the first ones of the layer.
-            stop: Not to run what comes after the last reader.
+            stops: Where to look, in the order of the run.
+            stop_there: Not to run what comes after the last of them.
         """
         layer = self.layers[number]
         streams: dict[str, Tensor] = {}
         seen: dict[str, Seen] = {}
         handles = []
-        for group in groups:
+        for stop in stops:
 
-            def note_writer(module: nn.Module, args: Any, name: str = group.name) -> None:
+            def note_branch(module: nn.Module, args: Any, name: str = stop.name) -> None:
                 streams.setdefault(name, args[0])  # DeBERTa then projects positions with the same layer
 
-            def note_reader(module: nn.Module, args: Any, output: Tensor, name: str = group.name) -> None:
-                stream = streams[name]
-                if self.blocks.norm_first:
-                    stream = sum((one.output for one in seen.values()), start=hidden)
+            def note(module: nn.Module, args: Any, output: Tensor, name: str = stop.name) -> None:
+                stream = streams.get(name)
+                if stream is not None and self.blocks.norm_first:
+                    added = [one.output for one in seen.values() if one.stream is not None]
+                    stream = sum(added, start=hidden)
                 seen[name] = Seen(args[0], output, stream)
-                if stop and len(seen) == len(groups):
+                if stop_there and len(seen) == len(stops):
                     raise _StopHere
 
-            writer, reader = (
-                layer.get_submodule(channels.module.removeprefix(self._prefixes[number]))
-                for channels in (group.writers[0], group.reader)
-            )
-            handles += [writer.register_forward_pre_hook(note_writer), reader.register_forward_hook(note_reader)]
+            if stop.branch is not None:
+                branch = layer.get_submodule(stop.branch.removeprefix(self._prefixes[number]))
+                handles.append(branch.register_forward_pre_hook(note_branch))
+            module = layer.get_submodule(stop.name.removeprefix(self._prefixes[number]))
+            handles.append(module.register_forward_hook(note))
         try:
             with suppress(_StopHere):
                 hidden = self._calls[place][number].run(layer, hidden)

@@ -1,4 +1,4 @@
-"""Calibration data: a few hundred examples that post-hoc methods look at a model with."""
+"""Calibration rows: drawn from the training data, in batches of about equal length."""
 
 from __future__ import annotations
 

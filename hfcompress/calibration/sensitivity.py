@@ -1,4 +1,4 @@
-"""How the loss depends on each group of units: moments of what its reader takes, and of the loss's gradient there."""
+"""How the loss depends on a model's layers: moments of what goes into them, and of the loss's gradient behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hfcompress.modeling.groups import Group
+from hfcompress.calibration.least_squares import WeightedSums
+from hfcompress.calibration.rows import Batch
 from hfcompress.modeling.linear import is_convolution
 from hfcompress.modeling.statistics import check_finite, counted, token_masks, tokens_read
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sensitivity:
-    """What is known of a group's reader.
+    """What is known of a linear layer.
 
     Args:
-        mean: Of its input, `(channels,)`, each token weighted as `weights` says; 0 where the reader has no bias to make
+        mean: Of its input, `(channels,)`, each token weighted as `weights` says; 0 where the layer has no bias to make
             up for it.
         covariance: Of its input, `(channels, channels)`, weighted alike, about that mean.
         gradient: Second moment of the loss's gradient with respect to its output, `(outputs, outputs)`, summed over an
@@ -41,28 +42,6 @@ class Sensitivity:
 
 
 @dataclass
-class WeightedSums:
-    """Sums over vectors, each with its weight, in float64."""
-
-    count: float = 0.0
-    inputs: Any = 0.0
-    squares: Any = 0.0
-
-    def add(self, inputs: Tensor, weights: Tensor) -> Tensor:
-        """Take more vectors `(tokens, width)` with their weights `(tokens,)` into account; return them weighted."""
-        weighted = inputs * weights[:, None]
-        self.count += float(weights.sum())
-        self.inputs = self.inputs + weighted.sum(0).double()
-        self.squares = self.squares + (weighted.T @ inputs).double()
-        return weighted
-
-    def moments(self, centred: bool) -> tuple[Tensor, Tensor]:
-        """Return mean and covariance; not centred, a mean of 0 and the second moment about it."""
-        mean: Tensor = self.inputs / self.count * centred
-        return mean, self.squares / self.count - torch.outer(mean, mean)
-
-
-@dataclass
 class _Sums(WeightedSums):
     gradient: Any = 0.0
     norms: list[Tensor] = field(default_factory=list)
@@ -70,21 +49,21 @@ class _Sums(WeightedSums):
 
 def measure_sensitivity(
     model: PreTrainedModel,
-    groups: Sequence[Group],
-    batches: Sequence[dict[str, Tensor]],
+    modules: Sequence[str],
+    batches: Sequence[Batch],
     task: Task,
     focus: float,
     seed: int,
     progress: bool = False,
 ) -> dict[str, Sensitivity]:
-    """Look at a model's readers on calibration rows: once for gradients, once for inputs.
+    """Look at some of a model's layers on calibration rows: once for gradients, once for inputs.
 
     The loss is the model's own surprise: the Fisher information of its answers (Kwon et al. 2022, arXiv 2204.09656,
     equation 5, with the model's answers in place of labels), so that no labels are needed.
 
     Args:
         model: The dense model.
-        groups: Its groups, each with one reader.
+        modules: Linear layers or convolutions, by their names in it.
         batches: What the model is called with.
         task: Says what of its outputs are the answers.
         focus: How far the inputs of tokens count by the gradient there: 0 all alike, 1 by its square alone.
@@ -92,39 +71,38 @@ def measure_sensitivity(
         progress: Show a bar on stderr.
 
     Returns:
-        By group name.
+        By module.
 
     Raises:
         ModelError: Activations or gradients are NaN or infinite; the layer is named.
     """
-    sums = {group.name: _Sums() for group in groups}
+    sums = {name: _Sums() for name in modules}
     generator = torch.Generator().manual_seed(seed)
     bar = tqdm(total=2 * len(batches), desc="looking at the model", unit="batch", disable=not progress)
-    with _differentiable(model), _listening(model, groups) as heard:
+    with _differentiable(model), _listening(model, modules) as heard:
         for batch in batches:
             with torch.enable_grad():
                 surprise(model(**batch), batch, task, generator).backward()
-            for group in groups:
-                for _, output in heard.take(group.name):
-                    _add_gradient(sums[group.name], group, heard.counted(model, group, batch, output.grad))
+            for name in modules:
+                for _, output in heard.take(name):
+                    _add_gradient(sums[name], heard.counted(model, name, batch, output.grad))
             bar.update()
     weights = {name: _weights(found, focus) for name, found in sums.items()}
-    with torch.no_grad(), _listening(model, groups) as heard:
+    with torch.no_grad(), _listening(model, modules) as heard:
         left = {name: iter(found) for name, found in weights.items()}
         for batch in batches:
             model(**batch)
-            for group in groups:
-                for given, _ in heard.take(group.name):
-                    values = heard.counted(model, group, batch, given)
-                    sums[group.name].add(values, next(left[group.name]))
+            for name in modules:
+                for given, _ in heard.take(name):
+                    sums[name].add(heard.counted(model, name, batch, given), next(left[name]))
             bar.update()
     bar.close()
     examples = sum(len(next(iter(batch.values()))) for batch in batches)
-    biased = {group.name: model.get_submodule(group.reader.module).bias is not None for group in groups}
+    biased = {name: model.get_submodule(name).bias is not None for name in modules}
     return {name: _sensitivity(found, weights[name], examples, biased[name]) for name, found in sums.items()}
 
 
-def surprise(outputs: Any, batch: dict[str, Tensor], task: Task, generator: torch.Generator) -> Tensor:
+def surprise(outputs: Any, batch: Batch, task: Task, generator: torch.Generator) -> Tensor:
     """Return a scalar whose squared gradient is, on average over random signs, the Fisher information of the answers.
 
     With answers `c` of probability `p_c` it is `Σ ε_c √p_c log p_c`, `ε_c = ±1`: the mean of its gradient's outer
@@ -146,42 +124,39 @@ def surprise(outputs: Any, batch: dict[str, Tensor], task: Task, generator: torc
 
 
 class _Heard:
-    """What went into the groups' readers and came out in the latest run, call by call."""
+    """What went into the layers and came out in the latest run, call by call."""
 
     def __init__(self) -> None:
         self.calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def take(self, name: str) -> list[tuple[Tensor, Tensor]]:
-        """Return inputs and outputs of a group's reader, and forget them."""
+        """Return inputs and outputs of a layer, and forget them."""
         return self.calls.pop(name, [])
 
-    def counted(self, model: PreTrainedModel, group: Group, batch: dict[str, Tensor], values: Any) -> Tensor:
+    def counted(self, model: PreTrainedModel, name: str, batch: Batch, values: Any) -> Tensor:
         """Return those vectors that are no padding's, `(tokens, width)`.
 
         Raises:
             ModelError: There are numbers among them that are NaN or infinite.
         """
-        name = group.reader.module
         check_finite(values, name)
         mask = token_masks(model, batch)[tokens_read(model, name)]
         return counted(values.detach(), mask, is_convolution(model.get_submodule(name)))
 
 
 @contextmanager
-def _listening(model: PreTrainedModel, groups: Iterable[Group]) -> Iterator[_Heard]:
+def _listening(model: PreTrainedModel, modules: Iterable[str]) -> Iterator[_Heard]:
     heard = _Heard()
     handles = []
-    for group in groups:
+    for place in modules:
 
-        def hear(
-            module: nn.Module, args: Any, output: Tensor, name: str = group.name, place: str = group.reader.module
-        ) -> None:
-            check_finite(args[0], place)
+        def hear(module: nn.Module, args: Any, output: Tensor, name: str = place) -> None:
+            check_finite(args[0], name)
             if output.requires_grad:
                 output.retain_grad()
             heard.calls.setdefault(name, []).append((args[0].detach(), output))
 
-        handles.append(model.get_submodule(group.reader.module).register_forward_hook(hear))
+        handles.append(model.get_submodule(place).register_forward_hook(hear))
     try:
         yield heard
     finally:
@@ -205,7 +180,7 @@ def _differentiable(model: PreTrainedModel) -> Iterator[None]:
                 parameter.grad = None
 
 
-def _add_gradient(sums: _Sums, group: Group, gradient: Tensor) -> None:
+def _add_gradient(sums: _Sums, gradient: Tensor) -> None:
     sums.gradient = sums.gradient + (gradient.T @ gradient).double()
     sums.norms.append(gradient.square().sum(-1))
 

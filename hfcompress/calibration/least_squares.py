@@ -1,0 +1,88 @@
+"""Least squares from sums over calibration tokens: means, covariances, and the layer that fits them best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+RIDGE = 1e-4
+"""Added to covariances, as a share of their mean diagonal: inputs that are never active make them singular."""
+
+_NOTHING = 1e-8
+"""Stands for a covariance of 0."""
+
+
+@dataclass
+class WeightedSums:
+    """Sums over vectors, each with its weight, in float64."""
+
+    count: float = 0.0
+    inputs: Any = 0.0
+    squares: Any = 0.0
+
+    def add(self, inputs: Tensor, weights: Tensor) -> Tensor:
+        """Take more vectors `(tokens, width)` with their weights `(tokens,)` into account; return them weighted."""
+        weighted = inputs * weights[:, None]
+        self.count += float(weights.sum())
+        self.inputs = self.inputs + weighted.sum(0).double()
+        self.squares = self.squares + (weighted.T @ inputs).double()
+        return weighted
+
+    def moments(self, centred: bool) -> tuple[Tensor, Tensor]:
+        """Return mean and covariance; not centred, a mean of 0 and the second moment about it."""
+        mean: Tensor = self.inputs / self.count * centred
+        return mean, self.squares / self.count - torch.outer(mean, mean)
+
+
+@dataclass
+class Fit:
+    """Moments that a regression needs.
+
+    Args:
+        mean: Of the inputs, `(channels,)`.
+        covariance: Of the inputs, `(channels, channels)`.
+        target_mean: Of the targets, `(outputs,)`, the bias not counted.
+        products: Covariance of inputs and targets, `(channels, outputs)`.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    target_mean: Tensor
+    products: Tensor
+
+
+@dataclass
+class PairSums(WeightedSums):
+    """Sums over inputs and targets."""
+
+    targets: Any = 0.0
+    products: Any = 0.0
+
+    def add_pairs(self, inputs: Tensor, targets: Tensor, weights: Tensor) -> None:
+        """Take more tokens `(tokens, …)` into account."""
+        weighted = self.add(inputs, weights)
+        self.targets = self.targets + (targets * weights[:, None]).sum(0).double()
+        self.products = self.products + (weighted.T @ targets).double()
+
+    def fit(self, centred: bool) -> Fit:
+        """Return means and covariances; not centred, as a layer without a bias needs them, about 0."""
+        mean, covariance = self.moments(centred)
+        target = self.targets / self.count * centred
+        return Fit(mean, covariance, target, self.products / self.count - torch.outer(mean, target))
+
+
+def ridge(covariance: Tensor) -> Tensor:
+    """Return what is added to a covariance, which may be singular, before it is inverted."""
+    scale = covariance.diagonal().mean().clamp(min=_NOTHING)
+    return RIDGE * scale * torch.eye(len(covariance), dtype=covariance.dtype)
+
+
+def regression(covariance: Tensor, products: Tensor, dense: Tensor) -> Tensor:
+    """Return the weights `(channels, outputs)` of a ridge regression that shrinks towards the dense ones."""
+    if not len(covariance):
+        return dense
+    extra = ridge(covariance)
+    return torch.linalg.solve(covariance + extra, products + extra @ dense)
