@@ -92,9 +92,9 @@ def cell(method, sparsity, seed):
 
 def zero_share(model):
     """Return the share of zeros in the layers' matrices, to see that the model is as sparse as asked."""
-    from hfcompress.pruning.targets import prunable
+    from hfcompress.modeling.targets import targets_of
 
-    weights = [module.weight for module in prunable(model).values()]
+    weights = [module.weight for module in targets_of(model).values()]
     return round(sum(int((weight == 0).sum()) for weight in weights) / sum(map(lambda w: w.numel(), weights)), 4)
 
 

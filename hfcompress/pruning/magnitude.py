@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from hfcompress.config import checked_by, gather, option
 from hfcompress.errors import Fault, RequestError
-from hfcompress.modeling.linear import in_shape_of_weight, matrix, weight_of
+from hfcompress.modeling.linear import LINEAR, in_shape_of_weight, matrix, weight_of
+from hfcompress.modeling.targets import TargetOptions, refuse_nan
 from hfcompress.pruning.masks import Masks, value_of
 from hfcompress.pruning.schedules import Course, SparsitySchedule
 from hfcompress.pruning.scores import lowest
 from hfcompress.pruning.statistics import check_pattern, read_pattern, smallest
-from hfcompress.pruning.targets import TargetOptions, refuse_nan
 from hfcompress.pruning.training_step import TrainingOptions, train_pruned
 from hfcompress.registry import register
 from hfcompress.training.pruner import Length, Pruner, PrunerConfig
@@ -77,7 +77,7 @@ class MagnitudeConfig(TargetOptions, TrainingOptions, SparsitySchedule, PrunerCo
             RequestError: The filters match nothing, or the pattern does not divide the inputs of some modules.
             ModelError: Weights are NaN or infinite.
         """
-        found = self.chosen(model, embeddings=True)
+        found = self.chosen(model, (*LINEAR, nn.Embedding))
         check_pattern(found, self.pattern)
         refuse_nan(found)
         return found

@@ -10,10 +10,10 @@ from annotated_types import Ge, Gt, Interval, Len
 
 from hfcompress.config import gather, option
 from hfcompress.errors import Fault, RequestError
+from hfcompress.modeling.targets import TargetOptions, refuse_nan
 from hfcompress.pruning.movement_pruner import MovementPruner
 from hfcompress.pruning.schedules import SparsitySchedule
 from hfcompress.pruning.scored import Scored, ScoredUnits, modules_of, scored_blocks, scored_units
-from hfcompress.pruning.targets import TargetOptions, refuse_nan
 from hfcompress.pruning.training_step import TrainingOptions, train_pruned
 from hfcompress.registry import register
 from hfcompress.training.pruner import PrunerConfig

@@ -16,7 +16,7 @@ from hfcompress.errors import Fault, RequestError
 from hfcompress.modeling.families import FAMILIES, stacks_of
 from hfcompress.modeling.linear import rows_of
 from hfcompress.modeling.statistics import Moments, input_moments
-from hfcompress.pruning.targets import TargetOptions, refuse_nan
+from hfcompress.modeling.targets import TargetOptions, refuse_nan
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -55,7 +55,8 @@ def test_what_it_says_is_lost_is_lost_and_falls_with_the_rank(shape, seed, weigh
     mean, covariance = moments(values)
     gradient = gradients.T @ gradients / len(gradients) if weighted else None
     found = for_outputs(weight, covariance, mean, gradient)
-    assert (found.losses.diff() <= 1e-9).all() and found.losses[-1] == 0
+    assert (found.losses.diff() <= 1e-9).all()
+    assert found.losses[-1] == 0
     for rank in range(min(shape) + 1):
         lost = change(weight, found.factors(rank), values, gradient)
         assert lost == pytest.approx(float(found.losses[rank]), rel=1e-4, abs=1e-6 * float(found.losses[0]) + 1e-9)
@@ -77,7 +78,8 @@ def test_plain_svd_by_hand():
     assert found.losses.tolist() == pytest.approx([25, 9, 0])
     factors = found.factors(1)
     assert torch.allclose(factors.up @ factors.down, torch.tensor([[0.0, 0.0], [0.0, 4.0]], dtype=torch.float64))
-    assert float(factors.up.norm()) == pytest.approx(2) and float(factors.down.norm()) == pytest.approx(2)
+    assert float(factors.up.norm()) == pytest.approx(2)
+    assert float(factors.down.norm()) == pytest.approx(2)
 
 
 def test_fisher_information_turns_the_choice_around():
@@ -102,6 +104,8 @@ def test_inputs_that_never_vary_cost_nothing(shape):
 def test_a_matrix_of_zeros_stays_one():
     for found in (svd(torch.zeros(3, 4)), fisher_svd(torch.zeros(3, 4), torch.zeros(3, 4))):
         factors = found.factors(2)
-        assert factors.up.isfinite().all() and (factors.up @ factors.down == 0).all()
+        assert factors.up.isfinite().all()
+        assert (factors.up @ factors.down == 0).all()
     factors = for_outputs(torch.zeros(3, 4), torch.zeros(4, 4), torch.zeros(4), torch.zeros(3, 3)).factors(2)
-    assert (factors.up @ factors.down == 0).all() and (factors.shift == 0).all()
+    assert (factors.up @ factors.down == 0).all()
+    assert (factors.shift == 0).all()

@@ -9,8 +9,8 @@ from transformers.pytorch_utils import Conv1D
 
 from hfcompress.config import parse
 from hfcompress.errors import ModelError, RequestError
+from hfcompress.modeling.targets import targets_of
 from hfcompress.pruning.magnitude import MagnitudeConfig, MagnitudePruner, choose, magnitude
-from hfcompress.pruning.targets import prunable
 from hfcompress.training.pruner import Length
 from tests.tiny import tiny_head, tiny_model
 
@@ -38,7 +38,7 @@ def pruned(model, **options):
 
 
 def zeros(model):
-    return [int((module.weight == 0).sum()) for module in prunable(model).values()]
+    return [int((module.weight == 0).sum()) for module in targets_of(model).values()]
 
 
 def test_the_smallest_go_by_hand():
@@ -131,9 +131,9 @@ def test_filters_choose_what_is_pruned():
 
 def test_pruning_again_keeps_the_zeros():
     model = pruned(tiny_model(), sparsity=0.3)
-    first = [module.weight == 0 for module in prunable(model).values()]
+    first = [module.weight == 0 for module in targets_of(model).values()]
     pruned(model, sparsity=0.6)
-    second = [module.weight == 0 for module in prunable(model).values()]
+    second = [module.weight == 0 for module in targets_of(model).values()]
     assert all(bool((now | ~then).all()) for then, now in zip(first, second, strict=True))
     assert [int(part.sum()) for part in second] == [round(0.6 * part.numel()) for part in second]
 
@@ -151,7 +151,7 @@ def test_both_sides_of_a_tie_are_one_weight():
 def test_every_model_can_take_2_of_4():
     for family, head in (("gpt2", "ForCausalLM"), ("t5", "ForSeq2SeqLM"), ("vit", "ForImageClassification")):
         model = pruned(tiny_head(family, head), pattern="2:4")
-        for module in prunable(model).values():
+        for module in targets_of(model).values():
             rows = module.weight.T if isinstance(module, Conv1D) else module.weight.flatten(1)
             assert (rows.unflatten(-1, (-1, 4)) != 0).sum(-1).max() == 2
 
@@ -209,7 +209,7 @@ def pruner(model, **options):
 
 def test_the_pruner_masks_and_finishes():
     model = tiny_model()
-    dense = [module.weight.clone() for module in prunable(model).values()]
+    dense = [module.weight.clone() for module in targets_of(model).values()]
     one = pruner(model, sparsity=0.5, warmup=2, cooldown=4)
     assert isinstance(one, MagnitudePruner)
     assert (one.sparsity, one.target) == (0.0, 0.5)
@@ -220,7 +220,7 @@ def test_the_pruner_masks_and_finishes():
     assert seen[:2] == [0, 0]
     assert seen[2:6] == pytest.approx([0.5 * (1 - left**3) for left in (0.75, 0.5, 0.25, 0)], abs=1e-3)
     assert seen[6:] == [0.5] * 4
-    assert all(torch.equal(m.weight, d) for m, d in zip(prunable(model).values(), dense, strict=True))
+    assert all(torch.equal(m.weight, d) for m, d in zip(targets_of(model).values(), dense, strict=True))
     one.finish()
     assert zeros(model) == [round(0.5 * weight.numel()) for weight in dense]
 
@@ -230,7 +230,7 @@ def test_one_shot_does_not_choose_anew():
     one = pruner(model, sparsity=0.5, schedule="one_shot", warmup=1)
     one.set_step(1)
     before = {name: mask.clone() for name, mask in one.state().items()}
-    for module in prunable(model).values():
+    for module in targets_of(model).values():
         module.weight.data.normal_()
     one.set_step(2)
     assert all(torch.equal(mask, before[name]) for name, mask in one.state().items())

@@ -5,8 +5,8 @@ import torch
 
 from hfcompress.modeling.linear import rows_of
 from hfcompress.modeling.statistics import input_moments
+from hfcompress.modeling.targets import targets_of
 from hfcompress.pruning.sparsegpt import SparseGPTConfig, inverse_factor, remove, sparsegpt
-from hfcompress.pruning.targets import prunable
 from hfcompress.pruning.wanda import WandaConfig, weakest
 from hfcompress.registry import find
 from tests.pruning.contexts import tiny_context
@@ -102,7 +102,7 @@ def test_the_damping_grows_until_the_matrix_can_be_factorized():
 def test_a_model_has_exactly_as_many_zeros_and_answers_nearly_as_before(tmp_path):
     dense, model = tiny_model(), tiny_model()
     sparsegpt(model, SparseGPTConfig(sparsity=0.4), tiny_context(tmp_path))
-    for module in prunable(model).values():
+    for module in targets_of(model).values():
         assert (rows_of(module) == 0).sum() == round(0.4 * rows_of(module).numel())
     first = "bert.encoder.layer.0.intermediate.dense"
     batch = tiny_inputs(dense)

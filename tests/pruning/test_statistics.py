@@ -6,9 +6,9 @@ import torch
 from hfcompress.config import parse
 from hfcompress.errors import DataError, ModelError, RequestError
 from hfcompress.modeling.linear import rows_of
+from hfcompress.modeling.targets import targets_of
 from hfcompress.pruning.sparsegpt import SparseGPTConfig, sparsegpt
 from hfcompress.pruning.statistics import _stages, read_pattern, smallest
-from hfcompress.pruning.targets import prunable
 from hfcompress.pruning.wanda import WandaConfig, wanda
 from tests.pruning.contexts import tiny_context
 from tests.tiny import tiny_head, tiny_model
@@ -20,7 +20,7 @@ FAMILIES = ["bert", "gpt2", "squeezebert", "albert", "deberta-v2", "modernbert",
 
 def zeros_by_row(model):
     """Number of zeros of every output of every module that is pruned by default."""
-    return {name: (rows_of(module) == 0).sum(dim=-1) for name, module in prunable(model).items()}
+    return {name: (rows_of(module) == 0).sum(dim=-1) for name, module in targets_of(model).items()}
 
 
 def test_smallest_marks_as_many_even_where_all_are_equal():
@@ -55,7 +55,7 @@ def test_a_sparsity_lies_below_one(sparsity):
 def test_two_of_four_inputs_stay_in_every_output_of_every_family(method, config, family, tmp_path):
     model = tiny_head(family, "ForSequenceClassification", eos_token_id=3, max_position_embeddings=80)
     method(model, config(pattern="2:4", examples=6, batch_size=3), tiny_context(tmp_path))
-    for module in prunable(model).values():
+    for module in targets_of(model).values():
         rows = rows_of(module)
         assert ((rows != 0).unflatten(-1, (-1, 4)).sum(dim=-1) <= 2).all()
         assert (rows != 0).sum() == rows.numel() // 2
@@ -120,7 +120,7 @@ def test_the_mode_of_the_model_stays(method, config, tmp_path):
 
 def test_modules_are_taken_layer_by_layer():
     model = tiny_model()
-    chosen = prunable(model, modules=["*.layer.*.intermediate.dense", "*.layer.*.query", "classifier", "*pooler*"])
+    chosen = targets_of(model, modules=["*.layer.*.intermediate.dense", "*.layer.*.query", "classifier", "*pooler*"])
     assert [list(stage) for stage in _stages(model, chosen)] == [
         ["bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.0.intermediate.dense"],
         ["bert.encoder.layer.1.attention.self.query", "bert.encoder.layer.1.intermediate.dense"],
@@ -158,5 +158,5 @@ def test_kernels_of_convolutions_are_pruned_by_what_they_read(method, config, tm
     )
     model = tiny_head("resnet", "ForImageClassification")
     method(model, config(sparsity=0.5, examples=4), context)
-    for module in prunable(model).values():
+    for module in targets_of(model).values():
         assert (rows_of(module) == 0).sum() == rows_of(module).numel() // 2

@@ -8,9 +8,9 @@ import torch
 
 from hfcompress.config import parse
 from hfcompress.errors import InterruptedByUserError, RequestError, TeacherError
+from hfcompress.modeling.targets import targets_of
 from hfcompress.pruning import training_step
 from hfcompress.pruning.magnitude import MagnitudeConfig, MagnitudePruner, magnitude
-from hfcompress.pruning.targets import prunable
 from tests.pruning.contexts import tiny_context
 from tests.tiny import tiny_model
 
@@ -32,7 +32,7 @@ def same(one, other):
 
 
 def zeros(model):
-    return [module.weight == 0 for module in prunable(model).values()]
+    return [module.weight == 0 for module in targets_of(model).values()]
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import torch
 
 from hfcompress.modeling.linear import rows_of
 from hfcompress.modeling.statistics import Moments
-from hfcompress.pruning.targets import prunable
+from hfcompress.modeling.targets import targets_of
 from hfcompress.pruning.wanda import WandaConfig, input_norms, wanda, weakest
 from hfcompress.registry import find
 from tests.pruning.contexts import tiny_context
@@ -27,7 +27,7 @@ def test_scores_by_hand():
 def test_every_output_loses_as_many_and_what_stays_is_what_was(tmp_path):
     model, before = tiny_model(), tiny_model()
     wanda(model, WandaConfig(sparsity=0.3), tiny_context(tmp_path))
-    for name, module in prunable(model).items():
+    for name, module in targets_of(model).items():
         rows, dense = rows_of(module), rows_of(before.get_submodule(name))
         assert ((rows == 0).sum(dim=-1) == round(0.3 * rows.shape[-1])).all()
         assert torch.equal(rows, torch.where(rows == 0, 0, dense))

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from hfcompress.modeling.targets import targets_of
 from hfcompress.pipeline.recipe import read_recipe, shipped_recipes
-from hfcompress.pruning.targets import prunable
 from tests.cli.support import hfcompress
 from tests.tiny import tiny_head, tiny_tokenizer, write_csv
 
@@ -37,7 +37,7 @@ def run(tmp_path):
 
 def zeros(model):
     """The share of the layers' weights that is zero."""
-    weights = torch.cat([module.weight.flatten() for module in prunable(model).values()])
+    weights = torch.cat([module.weight.flatten() for module in targets_of(model).values()])
     return (weights == 0).float().mean().item()
 
 

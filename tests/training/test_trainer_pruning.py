@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, EarlyStoppingCallback
 
 from hfcompress.errors import RequestError
+from hfcompress.modeling.targets import targets_of
 from hfcompress.pruning.magnitude import MagnitudeConfig
-from hfcompress.pruning.targets import prunable
 from tests.tiny import tiny_model
 from tests.training.pruners import ROWS, ScoredConfig
 from tests.training.runs import (
@@ -35,7 +35,7 @@ def prune(folder, pruning=None, teacher=None, given=None, student=None, **option
 
 
 def zeros(model):
-    return [int((module.weight == 0).sum()) for module in prunable(model).values()]
+    return [int((module.weight == 0).sum()) for module in targets_of(model).values()]
 
 
 HALVES = ([512] * 4 + [1024] * 2) * 2
@@ -107,12 +107,12 @@ def test_evaluation_is_at_the_sparsity_of_the_moment(tmp_path):
 def test_training_again_prunes_again(tmp_path):
     trainer = prune(tmp_path)
     trainer.train()
-    first = [module.weight == 0 for module in prunable(trainer.model).values()]
+    first = [module.weight == 0 for module in targets_of(trainer.model).values()]
     trainer.train()
     assert zeros(trainer.model) == HALVES
     assert all(
         torch.equal(module.weight == 0, then)
-        for module, then in zip(prunable(trainer.model).values(), first, strict=True)
+        for module, then in zip(targets_of(trainer.model).values(), first, strict=True)
     )
 
 

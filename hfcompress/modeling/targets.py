@@ -1,4 +1,4 @@
-"""Which weights are pruned: those of the layers, or those that filters choose."""
+"""Which layers a method works on: the linear ones of the block table's layers, or those that filters choose."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ _SHOWN = 6
 
 @dataclass
 class TargetOptions:
-    """Which weights are pruned; a base of the configs of methods that prune single weights or blocks."""
+    """Which linear layers a method works on; a base of the configs of methods that take one after another."""
 
-    layers: list[int] | None = option(None, help="numbers of the layers that are pruned, from 0; default: all")
-    modules: list[str] | None = option(None, help="patterns of names of the modules that are pruned, such as *.fc1")
+    layers: list[int] | None = option(None, help="numbers of the layers that are changed, from 0; default: all")
+    modules: list[str] | None = option(None, help="patterns of names of the modules that are changed, such as *.fc1")
     exclude: list[str] | None = option(None, help="patterns of names of modules that stay as they are")
 
-    def chosen(self, model: PreTrainedModel, embeddings: bool = False) -> dict[str, nn.Module]:
-        """Return the modules whose weights are pruned, by name; of those that share a weight the first.
+    def chosen(self, model: PreTrainedModel, kinds: tuple[type, ...] = LINEAR) -> dict[str, nn.Module]:
+        """Return the modules that are changed, by name; of those that share a weight the first.
 
         Args:
             model: The model.
-            embeddings: Whether the method can prune tables of embeddings, where `modules` names them.
+            kinds: What the method can change.
 
         Raises:
             RequestError: A filter matches nothing, or only one side of a tie; every such fault.
             ModelError: The architecture has no row in the block table, and `modules` is not given.
         """
-        return distinct(prunable(model, self.layers, self.modules, self.exclude, embeddings))
+        return distinct(targets_of(model, self.layers, self.modules, self.exclude, kinds))
 
 
-def prunable(
+def targets_of(
     model: PreTrainedModel,
     layers: Sequence[int] | None = None,
     modules: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
-    embeddings: bool = False,
+    kinds: tuple[type, ...] = LINEAR,
 ) -> dict[str, nn.Module]:
-    """Return the modules whose `weight` is pruned, by name, in the model's order.
+    """Return the modules whose `weight` is changed, by name, in the model's order.
 
     Without filters these are the linear layers and convolutions inside the layers of the block table, so neither
     embeddings nor heads.
@@ -60,13 +60,12 @@ def prunable(
         layers: Numbers of the layers to choose from, counted from 0; of an encoder and a decoder those of both.
         modules: Patterns of module names, such as `*.attention.*`; they also find what stands outside the layers.
         exclude: Patterns of module names that are left out.
-        embeddings: Whether the method can prune tables of embeddings, where `modules` names them.
+        kinds: What the method can change; tables of embeddings are found where `modules` names them.
 
     Raises:
         RequestError: A filter matches nothing, or only one side of a tie; every such fault.
         ModelError: The architecture has no row in the block table, and `modules` is not given.
     """
-    kinds = (*LINEAR, nn.Embedding) if embeddings else LINEAR
     named: dict[str, nn.Module] = {
         name: module for name, module in model.named_modules() if _has_weights(module, kinds)
     }
@@ -83,7 +82,7 @@ def prunable(
     }
     if not found and not faults:
         fix = "Change layers, modules or exclude." if layers or modules or exclude else "Name them (modules)."
-        faults.append(Fault("modules", f"no weight of this {model.config.model_type} is left to be pruned.", fix))
+        faults.append(Fault("modules", f"no weight of this {model.config.model_type} is left to be changed.", fix))
     faults += _half_ties(model, found)
     if faults:
         raise RequestError(*faults)
@@ -117,7 +116,7 @@ def _of_layers(model: PreTrainedModel, numbers: Sequence[int] | None) -> tuple[s
         ModelError: The architecture has no row in the block table.
     """
     if model.config.model_type not in FAMILIES:
-        instead = "Say by name what is pruned: give modules, such as '*.query', and leave layers out."
+        instead = "Say by name what is changed: give modules, such as '*.query', and leave layers out."
         raise no_row(model.config.model_type, instead)
     stacks = [layers for _, layers in stacks_of(model)]
     chosen = {
@@ -156,7 +155,7 @@ def _unmatched(where: str, patterns: Sequence[str] | None, named: dict[str, nn.M
 
 
 def _half_ties(model: PreTrainedModel, found: dict[str, nn.Module]) -> list[Fault]:
-    """Find weights of which one owner is to be pruned and another is not."""
+    """Find weights of which one owner is to be changed and another is not."""
     weights = {id(module.weight): name for name, module in found.items()}
     others = [
         (weights[id(weight)], name)
@@ -167,7 +166,7 @@ def _half_ties(model: PreTrainedModel, found: dict[str, nn.Module]) -> list[Faul
         Fault(
             "modules",
             f"'{one}' is tied to '{other}': they are one weight, and only one of the two is asked for.",
-            f"Exclude '{one}', or choose both where the method can prune both.",
+            f"Exclude '{one}', or choose both where the method can change both.",
         )
         for one, other in others
     ]
