@@ -97,7 +97,7 @@ def test_an_architecture_without_a_row_can_be_pruned_by_names():
     model = tiny_model()
     model.config.model_type = "nobody"
     for filters in ({}, {"layers": [0], "modules": ["*.query"]}):
-        with pytest.raises(ModelError, match=r"no row in the block table\. Say by name what is pruned: give modules"):
+        with pytest.raises(ModelError, match=r"no row in the block table\. Say by name what is changed: give modules"):
             targets_of(model, **filters)
     with pytest.raises(ModelError, match="Methods that prune single weights by name need none"):
         groups_of(model)
