@@ -34,6 +34,7 @@ FAMILIES = {
     "training": Family("hfcompress.training", is_step=True),
     "distillation": Family("hfcompress.distillation", is_step=True),
     "pruning": Family("hfcompress.pruning", is_step=True),
+    "factorization": Family("hfcompress.factorization", is_step=True),
     "export_backend": Family("hfcompress.export.backends", is_step=False),
 }
 

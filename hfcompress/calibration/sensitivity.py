@@ -85,7 +85,8 @@ def measure_sensitivity(
                 surprise(model(**batch), batch, task, generator).backward()
             for name in modules:
                 for _, output in heard.take(name):
-                    _add_gradient(sums[name], heard.counted(model, name, batch, output.grad))
+                    gradient = torch.zeros_like(output) if output.grad is None else output.grad  # nothing depends on it
+                    _add_gradient(sums[name], heard.counted(model, name, batch, gradient))
             bar.update()
     weights = {name: _weights(found, focus) for name, found in sums.items()}
     with torch.no_grad(), _listening(model, modules) as heard:

@@ -87,6 +87,32 @@ class Walk:
         names = {id(module): name for name, module in model.named_modules()}
         self._prefixes = [f"{names[id(layer)]}." for layer in layers]
 
+    def stages(self, number: int, names: Sequence[str]) -> list[list[str]]:
+        """Return those of some linear layers that a layer runs, in its order; what reads the same comes together."""
+        layer, prefix = self.layers[number], self._prefixes[number]
+        own = [name for name in names if name.startswith(prefix)]
+        order: list[tuple[str, Tensor]] = []
+        handles = []
+        for one in own:
+
+            def note(module: nn.Module, args: Any, name: str = one) -> None:
+                if all(name != seen for seen, _ in order):
+                    order.append((name, args[0]))
+
+            handles.append(layer.get_submodule(one.removeprefix(prefix)).register_forward_pre_hook(note))
+        try:
+            self._calls[0][number].run(layer, self._now[0])
+        finally:
+            for handle in handles:
+                handle.remove()
+        found: list[list[str]] = []
+        for place, (name, values) in enumerate(order):
+            if place and values is order[place - 1][1]:
+                found[-1].append(name)
+            else:
+                found.append([name])
+        return found
+
     def enter(self, number: int, stops: Sequence[Stop]) -> None:
         """Run a layer as it was, and keep what was seen at its stops."""
         runs = [self._run(self._dense[place], number, place, stops) for place in range(len(self.batches))]

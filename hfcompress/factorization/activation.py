@@ -1,0 +1,145 @@
+"""The `activation` step: linear layers of low rank that give what the dense ones gave, on real inputs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from tqdm.auto import tqdm
+
+from hfcompress.calibration import Batch, calibration_batches, model_inputs
+from hfcompress.calibration.behind import fits_behind
+from hfcompress.calibration.least_squares import Fit, regression
+from hfcompress.calibration.sensitivity import Sensitivity, measure_sensitivity
+from hfcompress.calibration.walk import Stop, Walk, can_walk
+from hfcompress.config import option
+from hfcompress.factorization.decompose import Decomposition, for_outputs
+from hfcompress.factorization.layers import LinearOptions, ranks_for
+from hfcompress.modeling.factors import Factors, put_factors
+from hfcompress.modeling.families import FAMILIES, stacks_of
+from hfcompress.modeling.groups import places_of
+from hfcompress.modeling.linear import matrix
+from hfcompress.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from hfcompress.context import Context
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ActivationConfig(LinearOptions):
+    """Options of `activation`."""
+
+    examples: Annotated[int, Ge(2)] = option(512, help="training rows to look at the model with; labels are not used")
+    batch_size: Annotated[int, Gt(0)] = option(32, help="rows in a batch")
+    fisher: bool = option(True, help="count errors by what the loss sees of them")
+    behind: bool = option(True, help="look at each layer behind those that are factorized already")
+    focus: Annotated[float, Interval(ge=0, le=1)] = option(
+        0.5, help="how far tokens count by what depends on them: 0 all alike, 1 by that alone"
+    )
+
+
+@register("factorization", "activation", ActivationConfig)
+def activation(model: PreTrainedModel, config: ActivationConfig, context: Context) -> PreTrainedModel:
+    """Replace linear layers by two thin ones that change least what comes out of them on calibration rows.
+
+    At each rank `M` minimises `E‖√G (W − M)(x − E[x])‖²`, where `G` is the second moment of the loss's gradient behind
+    the layer (1 without `fisher`); see `decompose.for_outputs`. A budget is shared out by what the loss grows by. With
+    `behind` the inputs are those that the layers before give once they are factorized, and the target is what the dense
+    model gave, residual stream included: reduced-rank regression (Izenman 1975), layer after layer.
+
+    Args:
+        model: The model; changed in place.
+        config: Which layers, their ranks, and on how many rows.
+        context: Gives the calibration rows; their labels are not used.
+
+    Raises:
+        RequestError: The filters match nothing, or the budget cannot be met.
+        DataError: There are too few rows.
+        ModelError: Weights, activations or gradients are NaN or infinite; the layer is named.
+    """
+    layers = config.layers_of(model)
+    was_training = model.training
+    model.eval()
+    rows = calibration_batches(model, context, config.examples, config.batch_size)
+    batches = [model_inputs(model, context, batch) for batch in rows]
+    known = measure_sensitivity(
+        model, list(layers), batches, context.task, config.focus, context.seed, context.progress
+    )
+    losses = {name: _decompose(module, known[name], config).losses for name, module in layers.items()}
+    ranks = {name: rank for name, rank in ranks_for(layers, losses, config).items() if rank is not None}
+    _warn_of_few_tokens(ranks, known)
+    if config.behind:
+        ranks = _behind(model, ranks, batches, known, config, context.progress)
+    put_factors(model, {name: _decompose(layers[name], known[name], config).factors(r) for name, r in ranks.items()})
+    return model.train(was_training)
+
+
+def _decompose(module: nn.Module, known: Sensitivity, config: ActivationConfig) -> Decomposition:
+    """Decompose a layer by what was seen of the dense model."""
+    gradient = known.gradient if config.fisher else None
+    return for_outputs(matrix(module), known.covariance, known.mean, gradient)
+
+
+def _warn_of_few_tokens(ranks: Mapping[str, int], known: Mapping[str, Sensitivity]) -> None:
+    """Say where there were fewer tokens than the rank: directions that none of them has are dropped."""
+    tokens = {name: sum(len(weights) for weights in known[name].weights) for name in ranks}
+    few = [name for name, rank in ranks.items() if tokens[name] < rank]
+    if few:
+        logger.warning("fewer tokens than the rank were seen at %s: give more examples", ", ".join(few))
+
+
+def _behind(
+    model: PreTrainedModel,
+    ranks: Mapping[str, int],
+    batches: Sequence[Batch],
+    known: Mapping[str, Sensitivity],
+    config: ActivationConfig,
+    progress: bool,
+) -> dict[str, int]:
+    """Factorize what can be looked at layer by layer; return the ranks of the rest."""
+    rest = dict(ranks)
+    once = [name for name in ranks if len(known[name].weights) == len(batches)]  # DeBERTa projects positions, too
+    weights = {name: found.weights for name, found in known.items()}
+    bar = tqdm(total=len(ranks), desc="factorizing", unit="layer", disable=not progress)
+    for blocks, layers in stacks_of(model) if model.config.model_type in FAMILIES else []:
+        if not can_walk(model, blocks, layers, batches[0]):
+            continue
+        walk = Walk(model, batches, blocks, layers)
+        branches = {} if blocks.bottleneck else _branches(model)
+        for number in range(len(layers)):
+            stages = [[Stop(name, branches.get(name)) for name in stage] for stage in walk.stages(number, once)]
+            stops = [stop for stage in stages for stop in stage]
+            walk.enter(number, stops)
+            done = 0
+            for stage in stages:
+                done += len(stage)
+                for name, fit in fits_behind(walk, number, stops[:done], stage, weights).items():
+                    gradient = known[name].gradient if config.fisher else None
+                    put_factors(model, {name: _refit(model.get_submodule(name), fit, gradient, rest.pop(name))})
+                    bar.update()
+            walk.leave(number)
+    bar.close()
+    return rest
+
+
+def _branches(model: PreTrainedModel) -> dict[str, str]:
+    """Return for each layer that writes to the residual stream the one that first reads it."""
+    parts = [[f"{place.layer}.{part}" for part in place.parts] for place in places_of(model)]
+    return {names[-1]: names[0] for names in parts}
+
+
+@torch.no_grad()
+def _refit(module: nn.Module, fit: Fit, gradient: Tensor | None, rank: int) -> Factors:
+    """Return the factors that give what is wanted behind what was factorized before."""
+    weight = regression(fit.covariance, fit.products, matrix(module).double().T).T
+    found = for_outputs(weight, fit.covariance, None, gradient).factors(rank)
+    return Factors(found.down, found.up, fit.target_mean - found.up @ (found.down @ fit.mean))
