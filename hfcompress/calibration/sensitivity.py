@@ -79,7 +79,7 @@ def measure_sensitivity(
     sums = {name: _Sums() for name in modules}
     generator = torch.Generator().manual_seed(seed)
     bar = tqdm(total=2 * len(batches), desc="looking at the model", unit="batch", disable=not progress)
-    with _differentiable(model), _listening(model, modules) as heard:
+    with differentiable(model), listening(model, modules) as heard:
         for batch in batches:
             with torch.enable_grad():
                 surprise(model(**batch), batch, task, generator).backward()
@@ -89,7 +89,7 @@ def measure_sensitivity(
                     _add_gradient(sums[name], heard.counted(model, name, batch, gradient))
             bar.update()
     weights = {name: _weights(found, focus) for name, found in sums.items()}
-    with torch.no_grad(), _listening(model, modules) as heard:
+    with torch.no_grad(), listening(model, modules) as heard:
         left = {name: iter(found) for name, found in weights.items()}
         for batch in batches:
             model(**batch)
@@ -124,7 +124,7 @@ def surprise(outputs: Any, batch: Batch, task: Task, generator: torch.Generator)
     return (signs * logs.detach().exp().sqrt() * logs).sum()
 
 
-class _Heard:
+class Heard:
     """What went into the layers and came out in the latest run, call by call."""
 
     def __init__(self) -> None:
@@ -146,8 +146,13 @@ class _Heard:
 
 
 @contextmanager
-def _listening(model: PreTrainedModel, modules: Iterable[str]) -> Iterator[_Heard]:
-    heard = _Heard()
+def listening(model: PreTrainedModel, modules: Iterable[str]) -> Iterator[Heard]:
+    """Keep what goes into some layers and comes out; outputs keep their gradients.
+
+    Raises:
+        ModelError: While the model runs: numbers that go in are NaN or infinite; the layer is named.
+    """
+    heard = Heard()
     handles = []
     for place in modules:
 
@@ -166,7 +171,7 @@ def _listening(model: PreTrainedModel, modules: Iterable[str]) -> Iterator[_Hear
 
 
 @contextmanager
-def _differentiable(model: PreTrainedModel) -> Iterator[None]:
+def differentiable(model: PreTrainedModel) -> Iterator[None]:
     """Let gradients flow through the activations, and into no weight but the input embeddings' own."""
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     embeddings = set(model.get_input_embeddings().parameters())

@@ -17,6 +17,7 @@ from hfcompress.errors import HfcompressError, RequestError, unknown
 VERBS = {
     "distill": "train a small model to answer as a large one does",
     "prune": "remove weights, heads, neurons, layers, filters or words from a model",
+    "factorize": "replace a model's linear layers by pairs of thin ones",
     "augment": "write variants of texts, without labels, for a teacher to speak on",
     "evaluate": "score models on held-out data, side by side",
     "export": "write ONNX files that answer as the model does, in float32 and in eight bits",

@@ -5,13 +5,62 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import MinLen
 
 from hfcompress import registry
+from hfcompress.config import option
+from hfcompress.context import Seed
 from hfcompress.errors import Fault, RequestError, unknown
 
 if TYPE_CHECKING:
-    from hfcompress.cli.options import Verb
+    from hfcompress.cli.options import Request, Verb
+    from hfcompress.cli.output import Output
+
+
+@dataclass
+class MethodOptions:
+    """What is compressed, and how."""
+
+    model: Annotated[str, MinLen(1)] = option(help="the model: Hub id, folder or short name")
+    method: str | None = option(None, help="how: one of the methods below, or of `hfcompress list`")
+    task: str | None = option(None, help="the task (default: what the model's architecture says)")
+    seed: Seed = option(42, help="seed of everything random")
+
+
+def run_method(request: Request, output: Output, name: str) -> None:
+    """Build the recipe of one step that a verb's flags stand for, and run it.
+
+    Args:
+        request: The flags: `MethodOptions`, the method's config, data, output folder, what is shipped.
+        output: Where the result goes.
+        name: What the step's model is called.
+
+    Raises:
+        RequestError: The flags are wrong; faults name flags.
+    """
+    from hfcompress.cli.options import as_flags
+    from hfcompress.cli.recipes import run_recipe
+    from hfcompress.pipeline.recipe import build_recipe
+
+    options, config, data, place, ship = request.configs
+    told = {key: value for key, value in dataclasses.asdict(config).items() if value not in (None, {}, [])}
+    step = {options.method: {**told, **request.training}, "as": name}
+    try:
+        recipe = build_recipe(
+            {
+                "model": options.model,
+                "task": options.task,
+                "seed": options.seed,
+                "data": dataclasses.asdict(data),
+                "steps": [step],
+            }
+        )
+        run_recipe(recipe, place, output, ship=ship)
+    except RequestError as error:
+        raise as_flags(error, type(config), f"steps.0.{options.method}") from None
 
 
 def with_method(verb: Verb, words: Sequence[str]) -> Verb:

@@ -63,7 +63,7 @@ LATENCY_NOTE = (
 
 
 AT_MOST_NOTE = (
-    "at most: what pruning leaves is known once it has looked at the model and the data; zeros alone remove nothing."
+    "at most: what a method leaves is known once it has looked at the model and the data; zeros alone remove nothing."
 )
 
 

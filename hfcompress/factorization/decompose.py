@@ -59,13 +59,13 @@ def fisher_svd(weight: Tensor, information: Tensor) -> Decomposition:
     """Decompose a matrix so that errors count by how much the loss sees of each input's weights.
 
     Hsu et al. 2022, "Language model compression with weighted low-rank factorization", arXiv 2207.00112, equation 6:
-    `‖(W − M) D‖²`, `D² = diag(Σ_i I_ij)` summed over the weights `W_ij` of one input `j`.
+    `‖(W − M) D‖²`, `D² = diag(Σ_i I_ij)`, the information `I_ij` summed over the weights `W_ij` of one input `j`.
 
     Args:
         weight: `(outputs, inputs)`.
-        information: Mean square of the loss's gradient with respect to each weight, `(outputs, inputs)`.
+        information: Of each input `Σ_i I_ij`, the mean square of the loss's gradient there, `(inputs,)`.
     """
-    weight, seen = weight.double(), information.double().sum(0).sqrt()
+    weight, seen = weight.double(), information.double().sqrt()
     seen = seen.clamp(min=(FLOOR * seen.max()).clamp(min=torch.finfo(torch.float64).tiny))
     left, sizes, right = torch.linalg.svd(weight * seen, full_matrices=False)
     return Decomposition(left * sizes, right / seen, _tail(sizes.square()), weight)

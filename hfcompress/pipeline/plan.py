@@ -63,7 +63,7 @@ def plan_steps(config: PretrainedConfig, steps: list[Step], task: Task, data: Ta
     for step in steps:
         planned = step.method.plan(step.config, config, made) if step.method.plan is not None else config
         # What pruning removes is in the data, unless the plan says it; what was unknown stays so in later steps.
-        at_most |= step.method.family == "pruning" and planned == config
+        at_most |= step.method.family in ("pruning", "factorization") and planned == config
         config = made[step.name] = planned
         size = measure_size(config, task)
         trained = trains(step)

@@ -193,7 +193,7 @@ def test_dry_run_table_explains_at_most(teacher_dir, csv, tmp_path):
     words = ("--model", teacher_dir, "--dataset", csv, "--output-dir", tmp_path / "out", "--dry-run", "--method")
     out = hfcompress("prune", *words, "fisher", "--macs", "0.4").out
     assert "at most 40 k" in out
-    assert "at most: what pruning leaves is known once it has looked at the model and the data" in out
+    assert "at most: what a method leaves is known once it has looked at the model and the data" in out
     assert "at most:" not in hfcompress("prune", *words, "layers", "--count", "1").out
 
 

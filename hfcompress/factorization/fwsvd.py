@@ -1,0 +1,104 @@
+"""The `fwsvd` step: singular values of matrices whose columns count by what the loss sees of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import torch
+from annotated_types import Ge, Gt
+from tqdm.auto import tqdm
+
+from hfcompress.calibration import Batch, calibration_batches, model_inputs
+from hfcompress.calibration.sensitivity import differentiable, listening, surprise
+from hfcompress.config import option
+from hfcompress.factorization.decompose import fisher_svd
+from hfcompress.factorization.layers import LinearOptions, ranks_for
+from hfcompress.modeling.factors import put_factors
+from hfcompress.modeling.linear import channels_in, matrix
+from hfcompress.modeling.statistics import token_masks, tokens_read
+from hfcompress.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from hfcompress.context import Context
+    from hfcompress.tasks import Task
+
+
+@dataclass
+class FwsvdConfig(LinearOptions):
+    """Options of `fwsvd`."""
+
+    examples: Annotated[int, Ge(2)] = option(512, help="training rows to look at the model with; labels are not used")
+    batch_size: Annotated[int, Gt(0)] = option(32, help="rows in a batch")
+
+
+@register("factorization", "fwsvd", FwsvdConfig)
+def fwsvd(model: PreTrainedModel, config: FwsvdConfig, context: Context) -> PreTrainedModel:
+    """Replace linear layers by two thin ones, weights counting by their Fisher information, input by input.
+
+    Hsu et al. 2022, "Language model compression with weighted low-rank factorization", arXiv 2207.00112. The loss is
+    the model's own surprise, so that no labels are needed. A budget is shared out by `‖(W − M) D‖²`.
+
+    Args:
+        model: The model; changed in place.
+        config: Which layers, their ranks, and on how many rows.
+        context: Gives the calibration rows.
+
+    Raises:
+        RequestError: The filters match nothing, or the budget cannot be met.
+        DataError: There are too few rows.
+        ModelError: Weights, activations or gradients are NaN or infinite; the layer is named.
+    """
+    layers = config.layers_of(model)
+    was_training = model.training
+    model.eval()
+    rows = calibration_batches(model, context, config.examples, config.batch_size)
+    batches = [model_inputs(model, context, batch) for batch in rows]
+    seen = input_information(model, list(layers), batches, context.task, context.seed, context.progress)
+    found = {name: fisher_svd(matrix(module), seen[name]) for name, module in layers.items()}
+    ranks = ranks_for(layers, {name: one.losses for name, one in found.items()}, config)
+    put_factors(model, {name: found[name].factors(rank) for name, rank in ranks.items() if rank is not None})
+    return model.train(was_training)
+
+
+def input_information(
+    model: PreTrainedModel,
+    modules: Sequence[str],
+    batches: Sequence[Batch],
+    task: Task,
+    seed: int,
+    progress: bool = False,
+) -> dict[str, Tensor]:
+    """Return by linear layer the Fisher information of the weights that read each input, summed over them `(inputs,)`.
+
+    It is the mean over examples of the squared gradient, `Σ_i (Σ_t g_ti x_tj)²` for the tokens `t` of an example.
+
+    Raises:
+        ModelError: Activations or gradients are NaN or infinite; the layer is named.
+    """
+    found = {name: torch.zeros(channels_in(model.get_submodule(name)), dtype=torch.float64) for name in modules}
+    generator = torch.Generator().manual_seed(seed)
+    examples = sum(len(next(iter(batch.values()))) for batch in batches)
+    with differentiable(model), listening(model, modules) as heard, torch.enable_grad():
+        for batch in tqdm(batches, desc="looking at the model", unit="batch", disable=not progress):
+            surprise(model(**batch), batch, task, generator).backward()
+            masks = token_masks(model, batch)
+            for name in modules:
+                for given, output in heard.take(name):
+                    if output.grad is not None:
+                        squares = _squares(given, output.grad, masks[tokens_read(model, name)])
+                        found[name] += squares.to(found[name]) / examples
+    return found
+
+
+def _squares(inputs: Tensor, gradients: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the squared gradients of the weights `(inputs,)`, summed over examples and outputs."""
+    if inputs.dim() == 2:  # one vector an example
+        inputs, gradients = inputs[:, None], gradients[:, None]
+    if mask is not None and inputs.shape[:2] == mask.shape:
+        gradients = gradients * mask[..., None]
+    return (gradients.transpose(1, 2) @ inputs).square().sum((0, 1))

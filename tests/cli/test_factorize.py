@@ -1,0 +1,64 @@
+"""`hfcompress factorize`: every method's options are flags; what comes out loads again, and is pruned and exported."""
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, pipeline
+
+import hfcompress as package  # noqa: F401
+from hfcompress import registry
+from hfcompress.modeling.low_rank import LowRankLinear
+from tests.cli.support import hfcompress, tree
+from tests.tiny import GOOD
+
+METHODS = registry.methods("factorization")
+
+
+@pytest.fixture
+def factorize(teacher_dir, csv, tmp_path):
+    """Run `hfcompress factorize` on the tiny classifier, into `out`."""
+    start = ("--model", teacher_dir, "--dataset", csv, "--output-dir", tmp_path / "out", "--json")
+    return lambda *words: hfcompress("factorize", *start, *words)
+
+
+def test_help_lists_every_method_with_its_line():
+    out = hfcompress("factorize", "--help").out
+    assert all(f"  {name} " in out and method.help in out for name, method in METHODS.items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_makes_a_smaller_model_that_pipelines_load(method, factorize, tmp_path, brisk):
+    done = factorize("--method", method, "--target-params", "0.7", "--multiple", "4")
+    assert done.code == 0, done.err
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert any(isinstance(module, LowRankLinear) for module in model.modules())
+    before, after = done.json["results"]
+    assert after["parameters"] == model.num_parameters() < before["parameters"]
+    (answer,) = pipeline("text-classification", model=str(tmp_path / "out"), device="cpu")([" ".join(GOOD[:3])])
+    assert answer["label"] in ("negative", "positive")
+
+
+def test_it_goes_on_with_pruning_and_onnx(factorize, csv, tmp_path, brisk):
+    assert factorize("--method", "svd", "--rank", "8").code == 0
+    words = ("--model", tmp_path / "out", "--dataset", csv, "--output-dir", tmp_path / "pruned", "--export", "onnx")
+    done = hfcompress("prune", *words, "--method", "fisher", "--macs", "0.6", "--multiple", "4")
+    assert done.code == 0, done.err
+    assert (tmp_path / "pruned" / "onnx" / "model.onnx").is_file()
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pruned").eval()
+    with torch.no_grad():
+        assert model(**model.dummy_inputs).logits.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ((), "--method: is missing. Allowed: activation, fwsvd, svd."),
+        (("--method", "svd"), "nothing says what the ranks are to be"),
+        (("--method", "svd", "--rank", "0"), "--rank"),
+        (("--method", "svd", "--rank", "4", "--examples", "9"), "is an option of activation and fwsvd"),
+    ],
+)
+def test_bad_flags_are_refused(words, fault, factorize, tmp_path):
+    done = factorize(*words)
+    assert (done.code, done.out) == (2, "")
+    assert fault in done.err
+    assert tree(tmp_path) == {}
