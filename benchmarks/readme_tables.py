@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from statistics import mean
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -71,6 +72,28 @@ def step_costs(record):
     return "\n".join(lines)
 
 
+def pruning():
+    """Accuracy before and after `fisher`, with distillation afterwards too, by share of the work; means over seeds."""
+    cells = json.loads((RESULTS / "pruning.json").read_text())["cells"]
+    groups = {}
+    for name, cell in cells.items():
+        model, method, macs, _ = name.split("/")
+        if method.startswith("fisher"):
+            groups.setdefault((model, method, -float(macs)), []).append(cell)
+    lines = ["| model | method | fewer MACs | accuracy | difference | seeds |", "|---|---|---|---|---|---|"]
+    titles = {"minilm": "MiniLM-L6", "mpnet": "MPNet-base"}
+    for (model, method, _), found in sorted(groups.items()):
+        before, after = (mean(cell[key] for cell in found) for key in ("dense_accuracy", "accuracy"))
+        fewer = mean(cell["dense_macs"] / cell["macs"] for cell in found)
+        each = [100 * (cell["accuracy"] - cell["dense_accuracy"]) for cell in found]
+        spread = f" ({min(each):+.1f} to {max(each):+.1f})" if len(found) > 1 else ""
+        lines.append(
+            f"| {titles[model]} | `{method}` | {fewer:.2f} × | {100 * before:.1f} → {100 * after:.1f} % "
+            f"| {mean(each):+.1f}{spread} | {len(found)} |"
+        )
+    return "\n".join(lines)
+
+
 def ratio(found):
     """Return a median and its quartiles, or nothing."""
     if found is None:
@@ -79,7 +102,7 @@ def ratio(found):
     return f"{found['median']:.2f} ({low:.2f}–{high:.2f})"
 
 
-TABLES = {"quickstart": quickstart, "distillation": distillation}
+TABLES = {"quickstart": quickstart, "pruning": pruning, "distillation": distillation}
 
 
 def render(text):

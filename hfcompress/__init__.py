@@ -12,6 +12,7 @@ from hfcompress._version import __version__
 if TYPE_CHECKING:
     from hfcompress.errors import HfcompressError, RequestError
     from hfcompress.modeling.cut import cut
+    from hfcompress.modeling.factors import merge
     from hfcompress.training.arguments import CompressionArguments
     from hfcompress.training.caching import cache_teacher
     from hfcompress.training.objective import DistillationLoss, LossConfig
@@ -42,6 +43,7 @@ _PLACES = {
     "Signals": "hfcompress.training.signals",
     "cache_teacher": "hfcompress.training.caching",
     "cut": "hfcompress.modeling.cut",
+    "merge": "hfcompress.modeling.factors",
 }
 
 __all__ = [
@@ -58,6 +60,7 @@ __all__ = [
     "__version__",
     "cache_teacher",
     "cut",
+    "merge",
 ]
 
 
