@@ -1,0 +1,115 @@
+"""Low rank without training: accuracy against parameters for each method, ranks alike and shared out, several seeds.
+
+MiniLM-L6 and MPNet-base, fine-tuned on Rotten Tomatoes sentences (1,000 held out); the linear layers of the encoder keep
+a share of their parameters, from 512 training sentences. No setting was chosen on the held-out ones. Each cell is
+written to benchmarks/results/low_rank.json as soon as it is done; one that is there is not run again.
+
+    python benchmarks/low_rank.py --models minilm
+    python benchmarks/low_rank.py --models mpnet --methods svd,activation+fisher --ranks shared --shares 0.5
+    python benchmarks/low_rank.py --seconds                         # on a quiet machine
+    python benchmarks/low_rank.py --latency                         # of the first seed's, on a quiet machine
+    python benchmarks/low_rank.py --table
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from compressed import TITLES, Record, compressed, latency, latency_table, seconds
+from models import WORK
+from quality import teacher
+
+from hfcompress.factorization.activation import ActivationConfig, activation
+from hfcompress.factorization.fwsvd import FwsvdConfig, fwsvd
+from hfcompress.factorization.svd import SvdConfig, svd
+
+RECORD = Record(Path(__file__).parent / "results" / "low_rank.json", __doc__.split("\n")[0])
+FOLDER = WORK / "low-rank"
+METHODS = {
+    "svd": (svd, SvdConfig, {}),
+    "fwsvd": (fwsvd, FwsvdConfig, {}),
+    "activation": (activation, ActivationConfig, {"fisher": False, "focus": 0.0}),
+    "activation+fisher": (activation, ActivationConfig, {}),
+}
+RANKS = {"alike": "rank_ratio", "shared": "target_params"}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="minilm,mpnet")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument(
+        "--ranks", default=",".join(RANKS), help="one ratio for all layers (alike), or a budget (shared)"
+    )
+    parser.add_argument("--shares", default="0.75,0.6,0.5,0.4", help="of the linear layers' parameters that are kept")
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seconds", action="store_true", help="time each method once, at half of the parameters")
+    parser.add_argument("--latency", action="store_true", help="export what was factorized, and time it")
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    options = parser.parse_args()
+    methods = options.methods.split(",")
+    for model in [] if options.table else options.models.split(","):
+        if options.seconds:
+            timed = {method: _method(method, "shared", 0.5) for method in methods}
+            RECORD.write("seconds", model, seconds(model, timed))
+        elif options.latency:
+            RECORD.write("latency", model, latency(_sources(model), options.rounds))
+        else:
+            for seed in options.seeds.split(","):
+                for share in options.shares.split(","):
+                    for ranks in options.ranks.split(","):
+                        for method in methods:
+                            _measure(model, method, ranks, share, seed)
+    print(tables(RECORD.read()))
+
+
+def _measure(model, method, ranks, share, seed):
+    if method == "svd" and seed != "1":
+        return  # it looks at no rows
+    name = f"{model}/{method}/{ranks}/{share}/{seed}"
+    compress = _method(method, ranks, float(share))
+    RECORD.measure(name, lambda: compressed(model, int(seed), FOLDER / name, compress))
+
+
+def _method(method, ranks, share):
+    """Return a function that factorizes a model in a context."""
+    step, config, options = METHODS[method]
+    return lambda model, context: step(model, config(**{RANKS[ranks]: share}, **options), context)
+
+
+def _sources(model):
+    """Return the folders that are timed, by label: the dense model, and those of the default method, first seed."""
+    kept = f"{model}/activation+fisher/shared/"
+    cells = [name for name in RECORD.read()["cells"] if name.startswith(kept) and name.endswith("/1")]
+    labels = {name: f"{float(name.split('/')[3]):.0%} of the linear layers" for name in cells}
+    return {"dense": str(teacher(model)), **{labels[name]: str(FOLDER / name) for name in cells}}
+
+
+def tables(result):
+    """Return the results in Markdown: accuracy by method and share, then the ONNX files' times."""
+    return "\n\n".join(part for part in (accuracy_table(result), latency_table(result)) if part)
+
+
+def accuracy_table(result):
+    """Return a row for each model, share and way to choose ranks; means over seeds and their range."""
+    found = {}
+    for name, cell in result["cells"].items():
+        model, method, ranks, share, _ = name.split("/")
+        row = found.setdefault((model, -float(share), ranks), {})
+        row.setdefault(method, []).append(100 * (cell["accuracy"] - cell["dense_accuracy"]))
+    lines = [f"| model | parameters kept | ranks | {' | '.join(METHODS)} |", "|---" * (3 + len(METHODS)) + "|"]
+    for (model, share, ranks), row in sorted(found.items()):
+        cells = [_cell(row.get(method, [])) for method in METHODS]
+        lines.append(f"| {TITLES[model]} | {-share:.0%} | {ranks} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(drops):
+    if not drops:
+        return ""
+    return f"{np.mean(drops):+.1f} ({min(drops):+.1f} to {max(drops):+.1f})" if len(drops) > 1 else f"{drops[0]:+.1f}"
+
+
+if __name__ == "__main__":
+    main()
