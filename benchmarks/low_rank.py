@@ -1,7 +1,7 @@
 """Low rank without training: accuracy against parameters for each method, ranks alike and shared out, several seeds.
 
-MiniLM-L6 and MPNet-base, fine-tuned on Rotten Tomatoes sentences (1,000 held out); the linear layers of the encoder keep
-a share of their parameters, from 512 training sentences. No setting was chosen on the held-out ones. Each cell is
+MiniLM-L6 and MPNet-base, fine-tuned on Rotten Tomatoes sentences (1,000 held out); the linear layers of the encoder
+keep a share of their parameters, from 512 training sentences. No setting was chosen on the held-out ones. Each cell is
 written to benchmarks/results/low_rank.json as soon as it is done; one that is there is not run again.
 
     python benchmarks/low_rank.py --models minilm
@@ -39,7 +39,7 @@ def main():
     parser.add_argument("--models", default="minilm,mpnet")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument(
-        "--ranks", default=",".join(RANKS), help="one ratio for all layers (alike), or a budget (shared)"
+        "--ranks", default=",".join(RANKS), help="one ratio for all (alike), or a budget (shared)"
     )
     parser.add_argument("--shares", default="0.75,0.6,0.5,0.4", help="of the linear layers' parameters that are kept")
     parser.add_argument("--seeds", default="1,2,3")
