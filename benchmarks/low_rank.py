@@ -38,9 +38,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="minilm,mpnet")
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument(
-        "--ranks", default=",".join(RANKS), help="one ratio for all (alike), or a budget (shared)"
-    )
+    parser.add_argument("--ranks", default=",".join(RANKS), help="one ratio for all (alike), or a budget (shared)")
     parser.add_argument("--shares", default="0.75,0.6,0.5,0.4", help="of the linear layers' parameters that are kept")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--rounds", type=int, default=40)

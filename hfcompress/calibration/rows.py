@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +54,29 @@ def calibration_batches(
         _to_device(collate([encoded[int(place)] for place in order[start : start + batch_size]]), model)
         for start in range(0, len(encoded), batch_size)
     ]
+
+
+def calibration_inputs(
+    model: PreTrainedModel, context: Context, examples: int, batch_size: int
+) -> list[dict[str, Any]]:
+    """Draw training rows and return what the model is called with, batch by batch, without labels.
+
+    Raises:
+        DataError: There are fewer than two rows.
+    """
+    batches = calibration_batches(model, context, examples, batch_size)
+    return [model_inputs(model, context, batch) for batch in batches]
+
+
+@contextmanager
+def evaluating(model: PreTrainedModel) -> Iterator[None]:
+    """Put a model into evaluation mode for a while."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def model_inputs(model: PreTrainedModel, context: Context, batch: Batch, labels: bool = False) -> dict[str, Any]:

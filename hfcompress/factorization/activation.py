@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from tqdm.auto import tqdm
 
-from hfcompress.calibration import Batch, calibration_batches, model_inputs
+from hfcompress.calibration import Batch, calibration_inputs, evaluating
 from hfcompress.calibration.behind import fits_behind
 from hfcompress.calibration.least_squares import Fit, regression
 from hfcompress.calibration.sensitivity import Sensitivity, measure_sensitivity
@@ -67,20 +67,18 @@ def activation(model: PreTrainedModel, config: ActivationConfig, context: Contex
         ModelError: Weights, activations or gradients are NaN or infinite; the layer is named.
     """
     layers = config.layers_of(model)
-    was_training = model.training
-    model.eval()
-    rows = calibration_batches(model, context, config.examples, config.batch_size)
-    batches = [model_inputs(model, context, batch) for batch in rows]
-    known = measure_sensitivity(
-        model, list(layers), batches, context.task, config.focus, context.seed, context.progress
-    )
-    losses = {name: _decompose(module, known[name], config).losses for name, module in layers.items()}
-    ranks = {name: rank for name, rank in ranks_for(layers, losses, config).items() if rank is not None}
-    _warn_of_few_tokens(ranks, known)
-    if config.behind:
-        ranks = _behind(model, ranks, batches, known, config, context.progress)
-    put_factors(model, {name: _decompose(layers[name], known[name], config).factors(r) for name, r in ranks.items()})
-    return model.train(was_training)
+    with evaluating(model):
+        batches = calibration_inputs(model, context, config.examples, config.batch_size)
+        names, task, seed = list(layers), context.task, context.seed
+        known = measure_sensitivity(model, names, batches, task, config.focus, seed, context.progress)
+        losses = {name: _decompose(module, known[name], config).losses for name, module in layers.items()}
+        ranks = {name: rank for name, rank in ranks_for(layers, losses, config).items() if rank is not None}
+        _warn_of_few_tokens(ranks, known)
+        if config.behind:
+            ranks = _behind(model, ranks, batches, known, config, context.progress)
+        rest = {name: _decompose(layers[name], known[name], config).factors(rank) for name, rank in ranks.items()}
+        put_factors(model, rest)
+    return model
 
 
 def _decompose(module: nn.Module, known: Sensitivity, config: ActivationConfig) -> Decomposition:

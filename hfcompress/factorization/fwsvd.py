@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Gt
 from tqdm.auto import tqdm
 
-from hfcompress.calibration import Batch, calibration_batches, model_inputs
+from hfcompress.calibration import Batch, calibration_inputs, evaluating
 from hfcompress.calibration.sensitivity import differentiable, listening, surprise
 from hfcompress.config import option
 from hfcompress.factorization.decompose import fisher_svd
@@ -54,15 +54,13 @@ def fwsvd(model: PreTrainedModel, config: FwsvdConfig, context: Context) -> PreT
         ModelError: Weights, activations or gradients are NaN or infinite; the layer is named.
     """
     layers = config.layers_of(model)
-    was_training = model.training
-    model.eval()
-    rows = calibration_batches(model, context, config.examples, config.batch_size)
-    batches = [model_inputs(model, context, batch) for batch in rows]
-    seen = input_information(model, list(layers), batches, context.task, context.seed, context.progress)
-    found = {name: fisher_svd(matrix(module), seen[name]) for name, module in layers.items()}
-    ranks = ranks_for(layers, {name: one.losses for name, one in found.items()}, config)
-    put_factors(model, {name: found[name].factors(rank) for name, rank in ranks.items() if rank is not None})
-    return model.train(was_training)
+    with evaluating(model):
+        batches = calibration_inputs(model, context, config.examples, config.batch_size)
+        seen = input_information(model, list(layers), batches, context.task, context.seed, context.progress)
+        found = {name: fisher_svd(matrix(module), seen[name]) for name, module in layers.items()}
+        ranks = ranks_for(layers, {name: one.losses for name, one in found.items()}, config)
+        put_factors(model, {name: found[name].factors(rank) for name, rank in ranks.items() if rank is not None})
+    return model
 
 
 def input_information(

@@ -12,7 +12,7 @@ import torch
 from annotated_types import Ge, Gt, Interval
 
 from hfcompress.allocation import Choice, choose
-from hfcompress.calibration import calibration_batches, model_inputs
+from hfcompress.calibration import calibration_inputs, evaluating
 from hfcompress.calibration.sensitivity import Sensitivity, measure_sensitivity
 from hfcompress.config import option
 from hfcompress.context import Context
@@ -78,18 +78,17 @@ def fisher(model: PreTrainedModel, config: FisherConfig, context: Context) -> Pr
     if config.budget[1] == 1:
         return model
     costs = _costs(model, groups, config)
-    was_training = model.training
-    model.eval()
-    batches = calibration_batches(model, context, config.examples, config.batch_size)
-    inputs = [model_inputs(model, context, batch) for batch in batches]
     readers = [group.reader.module for group in groups]
-    known = measure_sensitivity(model, readers, inputs, context.task, config.focus, context.seed, context.progress)
-    orders = {group.name: _eliminate(model, group, known[group.reader.module]) for group in groups}
-    kept = _choose(groups, orders, costs, config)
-    logger.info("kept: %s", {name: len(units) for name, units in kept.items()})
-    if config.rebuild:
-        rebuild(model, groups, kept, inputs, known, context.progress)
-    return keep_units(model, kept).train(was_training)
+    with evaluating(model):
+        inputs = calibration_inputs(model, context, config.examples, config.batch_size)
+        known = measure_sensitivity(model, readers, inputs, context.task, config.focus, context.seed, context.progress)
+        orders = {group.name: _eliminate(model, group, known[group.reader.module]) for group in groups}
+        kept = _choose(groups, orders, costs, config)
+        logger.info("kept: %s", {name: len(units) for name, units in kept.items()})
+        if config.rebuild:
+            rebuild(model, groups, kept, inputs, known, context.progress)
+        keep_units(model, kept)
+    return model
 
 
 def _costs(model: PreTrainedModel, groups: list[Group], config: FisherConfig) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ import torch
 from annotated_types import Ge
 from torch.nn.functional import cosine_similarity, mse_loss
 
-from hfcompress.calibration import calibration_batches, model_inputs
+from hfcompress.calibration import calibration_batches, evaluating, model_inputs
 from hfcompress.config import option
 from hfcompress.errors import Fault, ModelError, RequestError
 from hfcompress.modeling.cut import cut, cut_config
@@ -138,11 +138,9 @@ def layers(model: PreTrainedModel, config: LayersConfig, context: Context) -> Pr
     left = config.left_of(stack.depth)
     if left == stack.depth:
         return model
-    was_training = model.training
-    model.eval()
     labelled = context.task.has_task_loss
     batches = calibration_batches(model, context, config.examples, config.batch_size, labelled=labelled)
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         turned = distances(model, stack.number, context, batches)
         ranking = sorted(range(stack.depth), key=lambda layer: turned[layer])
         kept = list(range(stack.depth))
@@ -157,7 +155,6 @@ def layers(model: PreTrainedModel, config: LayersConfig, context: Context) -> Pr
                 for layer in possible[: config.candidates]
             }
             kept = _but(kept, min(losses, key=lambda layer: losses[layer]))
-    model.train(was_training)
     return cut(model, *stack.choice(kept))
 
 

@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import nn
 
-from hfcompress.calibration import calibration_batches, model_inputs
+from hfcompress.calibration import calibration_inputs, evaluating
 from hfcompress.config import checked_by, gather, option
 from hfcompress.errors import Fault, RequestError
 from hfcompress.modeling.families import FAMILIES, stacks_of
@@ -106,18 +106,20 @@ def prune_on_rows(
     chosen = config.chosen(model)
     gather(lambda: check_pattern(chosen, config.pattern), lambda: _check_kernels(chosen))
     refuse_nan(chosen)
-    batches = calibration_batches(model, context, config.examples, config.batch_size)
+    batches = calibration_inputs(model, context, config.examples, config.batch_size)
     if config.removes_nothing:
         return model
-    was_training = model.training
-    model.eval()
     for stage in _stages(model, chosen) if config.sequential else [chosen]:
-        with torch.no_grad(), input_moments(model, stage, products=products, patches=True) as moments:
+        with (
+            evaluating(model),
+            torch.no_grad(),
+            input_moments(model, stage, products=products, patches=True) as moments,
+        ):
             for batch in batches:
-                model(**model_inputs(model, context, batch))
+                model(**batch)
         for name, module in stage.items():
             prune(module, moments[name])
-    return model.train(was_training)
+    return model
 
 
 def smallest(scores: Tensor, count: int) -> Tensor:

@@ -109,4 +109,4 @@ def test_an_unlike_verb_gets_the_list():
     done = hfcompress("--json", "list")
     assert done.code == 2
     assert "Did you mean" not in done.err
-    assert "evaluate, export, inspect, list, prune, push, quickstart, run." in done.err
+    assert "evaluate, export, factorize, inspect, list, prune, push, quickstart, run." in done.err
