@@ -30,6 +30,8 @@ def page():
         pruning(),
         "## Movement against magnitude",
         movement(),
+        "## What low rank without training costs",
+        low_rank(),
         "## Fewer words",
         vocabulary(),
         "## Fewer filters",
@@ -81,9 +83,24 @@ def pruning():
         "multiply-accumulates (MACs) is left, from 2,048 training sentences; 1,000 are held out. The difference is to "
         "the dense model on the same sentences, mean and range over seeds. `torch-pruning` is Torch-Pruning 1.6.1 with "
         "its importance by Taylor expansion, confined to heads and neurons or, as in its own BERT example, free to "
-        "take from the hidden size too (all); `torch-prune` is `torch.nn.utils.prune`, which only sets zeros: its "
+        "take from the hidden size too (`-all`); `torch-prune` is `torch.nn.utils.prune`, which only sets zeros: its "
         "parameters are counted without them, its work stays that of the dense model. Reloads: by plain "
         "`from_pretrained`. `fisher+distilled` is two epochs of distillation from the dense model afterwards."
+    )
+    return f"{text}\n\n{benchmark.tables(record)}"
+
+
+def low_rank():
+    """Return the tables of `low_rank.py`, or say that it was not run."""
+    record = read("low_rank")
+    if not record.get("cells"):
+        return "`python benchmarks/low_rank.py` compares ways to factorize. It was not run yet."
+    import low_rank as benchmark
+
+    text = (
+        "`python benchmarks/low_rank.py`: the encoder's linear layers keep a share of their parameters, from 512 "
+        "training sentences; accuracy on 1,000 held-out ones, in points beside the dense model's, mean and range over "
+        "seeds. Ranks are the same share of each layer's break-even (alike), or a budget is shared out (shared)."
     )
     return f"{text}\n\n{benchmark.tables(record)}"
 

@@ -76,12 +76,12 @@ def _method(method, macs, name=None, start=None):
         "fisher": lambda model, context: fisher(model, FisherConfig(macs=macs), context),
         "fisher+distilled": lambda model, context: distilled(model, context, name, start),
         "torch-pruning": lambda model, context: torch_pruning(model, macs, context, work, "heads and neurons"),
-        "torch-pruning, all": lambda model, context: torch_pruning(model, macs, context, work, "all"),
+        "torch-pruning-all": lambda model, context: torch_pruning(model, macs, context, work, "all"),
         "torch-prune": lambda model, context: torch_prune(model, macs),
     }[method]
 
 
-METHODS = ("fisher", "fisher+distilled", "torch-pruning", "torch-pruning, all", "torch-prune")
+METHODS = ("fisher", "fisher+distilled", "torch-pruning", "torch-pruning-all", "torch-prune")
 
 
 def distilled(model, context, name, start):

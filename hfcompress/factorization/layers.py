@@ -11,9 +11,11 @@ import numpy as np
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from hfcompress.errors import Fault, RequestError
 from hfcompress.factorization.clock import time_ranks
 from hfcompress.factorization.ranks import Budget, Ranked, RankOptions, break_even, choose_ranks
 from hfcompress.modeling.linear import channels_in, channels_out
+from hfcompress.modeling.low_rank import whole_name
 from hfcompress.modeling.targets import TargetOptions, refuse_nan
 
 if TYPE_CHECKING:
@@ -41,10 +43,15 @@ class LinearOptions(TargetOptions, RankOptions):
         """Return the layers to factorize, by name.
 
         Raises:
-            RequestError: The filters match nothing, or only one side of a tie.
+            RequestError: The filters match nothing, only one side of a tie, or what is of low rank already.
             ModelError: Weights are NaN or infinite, or the architecture has no row and no modules are named.
         """
         found = self.chosen(model, KINDS)
+        thin = dict.fromkeys(whole_name(model, name) for name in found if whole_name(model, name) != name)
+        if thin:
+            problem = f"{len(thin)} of these layers are of low rank already, such as '{next(iter(thin))}'."
+            fix = "Exclude them, or multiply them out first: hfcompress.merge(model)."
+            raise RequestError(Fault("exclude", problem, fix))
         refuse_nan(found)
         return found
 

@@ -131,6 +131,14 @@ def test_a_budget_that_cannot_be_met_says_what_can(context):
         svd(tiny_model(), parse(SvdConfig, {"target_params": 0.01}), context)
 
 
+def test_what_is_of_low_rank_already_is_refused(context):
+    small = svd(tiny_model(), parse(SvdConfig, {"rank": 6, "layers": [0]}), context)
+    with pytest.raises(RequestError, match=r"6 of these layers are of low rank already, such as '.*layer\.0.*query'"):
+        svd(small, parse(SvdConfig, {"rank": 4}), context)
+    again = svd(small, parse(SvdConfig, {"rank": 4, "exclude": ["*.layer.0.*"]}), context)
+    assert sorted(set(ranks(again).values())) == [4, 6]
+
+
 def test_time_is_a_budget_too(context, monkeypatch):
     """Measured times of layers this small are noise: here one matrix takes 10 ms, and each rank 0.5 ms."""
     monkeypatch.setattr(
