@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import torch
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Interval
 from tqdm.auto import tqdm
 
 from hfcompress.calibration import Batch, calibration_inputs, evaluating
@@ -18,7 +18,7 @@ from hfcompress.calibration.sensitivity import Sensitivity, measure_sensitivity
 from hfcompress.calibration.walk import Stop, Walk, can_walk
 from hfcompress.config import option
 from hfcompress.factorization.decompose import Decomposition, for_outputs
-from hfcompress.factorization.layers import LinearOptions, ranks_for
+from hfcompress.factorization.layers import SeenOptions, ranks_for
 from hfcompress.modeling.factors import Factors, put_factors
 from hfcompress.modeling.families import FAMILIES, stacks_of
 from hfcompress.modeling.groups import places_of
@@ -35,11 +35,9 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class ActivationConfig(LinearOptions):
+class ActivationConfig(SeenOptions):
     """Options of `activation`."""
 
-    examples: Annotated[int, Ge(2)] = option(512, help="training rows to look at the model with; labels are not used")
-    batch_size: Annotated[int, Gt(0)] = option(32, help="rows in a batch")
     fisher: bool = option(True, help="count errors by what the loss sees of them")
     behind: bool = option(True, help="look at each layer behind those that are factorized already")
     focus: Annotated[float, Interval(ge=0, le=1)] = option(
@@ -72,7 +70,7 @@ def activation(model: PreTrainedModel, config: ActivationConfig, context: Contex
         names, task, seed = list(layers), context.task, context.seed
         known = measure_sensitivity(model, names, batches, task, config.focus, seed, context.progress)
         losses = {name: _decompose(module, known[name], config).losses for name, module in layers.items()}
-        ranks = {name: rank for name, rank in ranks_for(layers, losses, config).items() if rank is not None}
+        ranks = ranks_for(layers, losses, config)
         _warn_of_few_tokens(ranks, known)
         if config.behind:
             ranks = _behind(model, ranks, batches, known, config, context.progress)

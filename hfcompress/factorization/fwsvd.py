@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import torch
-from annotated_types import Ge, Gt
 from tqdm.auto import tqdm
 
 from hfcompress.calibration import Batch, calibration_inputs, evaluating
 from hfcompress.calibration.sensitivity import differentiable, listening, surprise
-from hfcompress.config import option
 from hfcompress.factorization.decompose import fisher_svd
-from hfcompress.factorization.layers import LinearOptions, ranks_for
-from hfcompress.modeling.factors import put_factors
+from hfcompress.factorization.layers import SeenOptions, factorize
 from hfcompress.modeling.linear import channels_in, matrix
 from hfcompress.modeling.statistics import token_masks, tokens_read
 from hfcompress.registry import register
@@ -29,11 +26,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class FwsvdConfig(LinearOptions):
+class FwsvdConfig(SeenOptions):
     """Options of `fwsvd`."""
-
-    examples: Annotated[int, Ge(2)] = option(512, help="training rows to look at the model with; labels are not used")
-    batch_size: Annotated[int, Gt(0)] = option(32, help="rows in a batch")
 
 
 @register("factorization", "fwsvd", FwsvdConfig)
@@ -58,8 +52,7 @@ def fwsvd(model: PreTrainedModel, config: FwsvdConfig, context: Context) -> PreT
         batches = calibration_inputs(model, context, config.examples, config.batch_size)
         seen = input_information(model, list(layers), batches, context.task, context.seed, context.progress)
         found = {name: fisher_svd(matrix(module), seen[name]) for name, module in layers.items()}
-        ranks = ranks_for(layers, {name: one.losses for name, one in found.items()}, config)
-        put_factors(model, {name: found[name].factors(rank) for name, rank in ranks.items() if rank is not None})
+        factorize(model, layers, found, config)
     return model
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from hfcompress.config import option
 from hfcompress.errors import Fault, RequestError
 from hfcompress.factorization.clock import time_ranks
-from hfcompress.factorization.ranks import Budget, Ranked, RankOptions, break_even, choose_ranks
+from hfcompress.factorization.decompose import Decomposition
+from hfcompress.factorization.ranks import Budget, Ranked, RankOptions, choose_ranks, largest_rank
+from hfcompress.modeling.factors import put_factors
 from hfcompress.modeling.linear import channels_in, channels_out
 from hfcompress.modeling.low_rank import whole_name
 from hfcompress.modeling.targets import TargetOptions, refuse_nan
@@ -56,10 +60,37 @@ class LinearOptions(TargetOptions, RankOptions):
         return found
 
 
-def ranks_for(
-    layers: Mapping[str, nn.Module], losses: Mapping[str, Tensor], options: RankOptions
-) -> dict[str, int | None]:
-    """Return each layer's rank; None for one that stays as it is.
+@dataclass
+class SeenOptions(LinearOptions):
+    """The same, and how many rows the model is looked at with; a base of the configs of methods that know the data."""
+
+    examples: Annotated[int, Ge(2)] = option(512, help="training rows to look at the model with; labels are not used")
+    batch_size: Annotated[int, Gt(0)] = option(32, help="rows in a batch")
+
+
+def factorize(
+    model: PreTrainedModel,
+    layers: Mapping[str, nn.Module],
+    found: Mapping[str, Decomposition],
+    options: RankOptions,
+) -> PreTrainedModel:
+    """Put two thin layers in the place of each one that gains by it.
+
+    Args:
+        model: Changed in place.
+        layers: The layers, by name.
+        found: Their decompositions.
+        options: How ranks are chosen.
+
+    Raises:
+        RequestError: The budget is below that of the smallest ranks.
+    """
+    ranks = ranks_for(layers, {name: one.losses for name, one in found.items()}, options)
+    return put_factors(model, {name: found[name].factors(rank) for name, rank in ranks.items()})
+
+
+def ranks_for(layers: Mapping[str, nn.Module], losses: Mapping[str, Tensor], options: RankOptions) -> dict[str, int]:
+    """Return the rank of each layer that gains by it; the others are left out, and told in the log.
 
     Args:
         layers: The layers, by name.
@@ -76,7 +107,7 @@ def ranks_for(
     dense = [name for name, rank in ranks.items() if rank is None]
     if dense:
         logger.info("left as they are, since they would not gain: %s", ", ".join(dense))
-    return ranks
+    return {name: rank for name, rank in ranks.items() if rank is not None}
 
 
 def _ranked(
@@ -84,7 +115,7 @@ def _ranked(
 ) -> Ranked:
     """Return what is known of a layer; a text's tokens each take as many multiply-accumulates as it has weights."""
     outputs, inputs = shape = channels_out(module), channels_in(module)
-    largest = int(np.ceil(break_even(outputs, inputs))) - 1
+    largest = largest_rank(outputs, inputs)
     if what != "latency":
         costs = np.arange(largest + 1) * float(outputs + inputs)
         return Ranked(outputs, inputs, losses.cpu().numpy(), costs, float(outputs * inputs))

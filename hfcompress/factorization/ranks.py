@@ -79,13 +79,18 @@ class Ranked:
 
     @property
     def largest(self) -> int:
-        """The largest rank at which two thin matrices have fewer parameters than the one, 0 where none has."""
-        return (self.outputs * self.inputs - 1) // (self.outputs + self.inputs)
+        """The largest rank below break-even."""
+        return len(self.costs) - 1
 
 
 def break_even(outputs: int, inputs: int) -> float:
     """Return the rank `mn / (m + n)` at which two thin matrices are as large as the one."""
     return outputs * inputs / (outputs + inputs)
+
+
+def largest_rank(outputs: int, inputs: int) -> int:
+    """Return the largest rank at which two thin matrices have fewer parameters than the one, 0 where none has."""
+    return (outputs * inputs - 1) // (outputs + inputs)
 
 
 def choose_ranks(layers: Mapping[str, Ranked], options: RankOptions) -> dict[str, int | None]:

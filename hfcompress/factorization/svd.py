@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hfcompress.factorization.decompose import svd as decompose
-from hfcompress.factorization.layers import LinearOptions, ranks_for
-from hfcompress.modeling.factors import put_factors
+from hfcompress.factorization.layers import LinearOptions, factorize
 from hfcompress.modeling.linear import matrix
 from hfcompress.registry import register
 
@@ -40,5 +39,4 @@ def svd(model: PreTrainedModel, config: SvdConfig, context: Context) -> PreTrain
     """
     layers = config.layers_of(model)
     found = {name: decompose(matrix(module)) for name, module in layers.items()}
-    ranks = ranks_for(layers, {name: one.losses for name, one in found.items()}, config)
-    return put_factors(model, {name: found[name].factors(rank) for name, rank in ranks.items() if rank is not None})
+    return factorize(model, layers, found, config)

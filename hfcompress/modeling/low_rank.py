@@ -1,4 +1,4 @@
-"""A linear layer as two thin ones, and a table of embeddings as a narrow one that is widened: low-rank layers."""
+"""Low-rank layers: a linear layer as two thin ones."""
 
 from __future__ import annotations
 
