@@ -1,6 +1,5 @@
 """What is measured of a model that was compressed without training: shared by `pruning.py` and `low_rank.py`."""
 
-import json
 import shutil
 import tempfile
 import time
@@ -12,7 +11,6 @@ from models import WORK
 from quality import TASK, data, teacher
 
 from hfcompress.context import Context
-from hfcompress.environment import hardware, versions
 from hfcompress.export.config import ExportConfig
 from hfcompress.export.run import export_onnx
 from hfcompress.measure.latency import measure_latency, model_call
@@ -22,35 +20,6 @@ from hfcompress.modeling.onnx_model import load_onnx
 
 TITLES = {"minilm": "MiniLM-L6", "mpnet": "MPNet-base"}
 SHAPES = ((1, 128), (1, 32), (32, 128))
-
-
-class Record:
-    """A benchmark's JSON: written after each cell, and read again before the next."""
-
-    def __init__(self, file, what):
-        self.file, self.what = file, what
-
-    def read(self):
-        """Return what is there."""
-        if self.file.is_file():
-            return json.loads(self.file.read_text())
-        return {"what": self.what, "cells": {}, "seconds": {}, "latency": {}}
-
-    def write(self, part, name, found, **settings):
-        """Add one result."""
-        result = self.read()
-        result[part][name] = found
-        result |= {**settings, "versions": versions(), "hardware": hardware()}
-        self.file.write_text(json.dumps(result, indent=2) + "\n")
-
-    def measure(self, name, function, **settings):
-        """Run a cell that is not there yet, and write it down."""
-        if name in self.read()["cells"]:
-            return
-        print(name, flush=True)
-        found = function()
-        self.write("cells", name, found, **settings)
-        print(found, flush=True)
 
 
 def start(name, seed):

@@ -12,18 +12,18 @@ written to benchmarks/results/low_rank.json as soon as it is done; one that is t
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
-from compressed import TITLES, Record, compressed, latency, latency_table, seconds
+from compressed import TITLES, compressed, latency, latency_table, seconds
 from models import WORK
 from quality import teacher
+from report import Record
 
 from hfcompress.factorization.activation import ActivationConfig, activation
 from hfcompress.factorization.fwsvd import FwsvdConfig, fwsvd
 from hfcompress.factorization.svd import SvdConfig, svd
 
-RECORD = Record(Path(__file__).parent / "results" / "low_rank.json", __doc__.split("\n")[0])
+RECORD = Record("low_rank", __doc__.split("\n")[0])
 FOLDER = WORK / "low-rank"
 METHODS = {
     "svd": (svd, SvdConfig, {}),

@@ -13,17 +13,15 @@ is done; one that is there is not run again.
 
 import argparse
 import io
-import json
 import shutil
 import time
-from pathlib import Path
 
 from models import WORK
 from quality import TASK, data, teacher, teacher_accuracy
+from report import Record
 
 from hfcompress.context import Context
 from hfcompress.distillation.distill import from_cache
-from hfcompress.environment import hardware, versions
 from hfcompress.measure.quality import predict, score
 from hfcompress.modeling.load import load_model, load_processor
 from hfcompress.pruning.magnitude import MagnitudeConfig
@@ -31,7 +29,7 @@ from hfcompress.pruning.movement import MovementConfig
 from hfcompress.training.loss_weights import combine_losses
 from hfcompress.training.run import Run, train
 
-RESULT = Path(__file__).parent / "results" / "movement.json"
+RECORD = Record("movement", __doc__.split("\n")[0])
 TRAINING = {"num_train_epochs": 3, "learning_rate": 5e-5, "warmup_steps": 40}
 LOSSES = {"kl": {"weight": 0.7, "temperature": 2.0}, "task": 0.3}
 CONFIGS = {
@@ -53,22 +51,13 @@ def main():
             for sparsity in map(float, options.sparsities.split(",")):
                 for method in options.methods.split(","):
                     measure(method, sparsity, seed)
-    print(table(read()))
+    print(table(RECORD.read()))
 
 
 def measure(method, sparsity, seed):
     """Run a cell that is not there yet, and write it down."""
-    name = f"{method}/{sparsity}/{seed}"
-    if name in read()["cells"]:
-        return
-    print(name, flush=True)
-    found = cell(method, sparsity, seed)
-    result = read()
-    result["cells"][name] = found
-    result |= {"dense": teacher_accuracy("minilm"), "training": TRAINING, "losses": LOSSES}
-    result |= {"versions": versions(), "hardware": hardware()}
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(found, flush=True)
+    settings = {"dense": teacher_accuracy("minilm"), "training": TRAINING, "losses": LOSSES}
+    RECORD.measure(f"{method}/{sparsity}/{seed}", lambda: cell(method, sparsity, seed), **settings)
 
 
 def cell(method, sparsity, seed):
@@ -96,12 +85,6 @@ def zero_share(model):
 
     weights = [module.weight for module in targets_of(model).values()]
     return round(sum(int((weight == 0).sum()) for weight in weights) / sum(map(lambda w: w.numel(), weights)), 4)
-
-
-def read():
-    if RESULT.is_file():
-        return json.loads(RESULT.read_text())
-    return {"what": __doc__.split("\n")[0], "cells": {}}
 
 
 def by_case(result):

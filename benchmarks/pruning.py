@@ -15,13 +15,13 @@ done; one that is there is not run again.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
-from compressed import TITLES, Record, compressed, latency, latency_table, seconds, work
+from compressed import TITLES, compressed, latency, latency_table, seconds, work
 from models import WORK
 from peers_pruning import torch_prune, torch_pruning
 from quality import TASK, teacher
+from report import Record
 
 from hfcompress.distillation.distill import from_cache
 from hfcompress.modeling.load import load_model
@@ -29,7 +29,7 @@ from hfcompress.pruning.fisher import FisherConfig, fisher
 from hfcompress.training.loss_weights import combine_losses
 from hfcompress.training.run import Run, train
 
-RECORD = Record(Path(__file__).parent / "results" / "pruning.json", __doc__.split("\n")[0])
+RECORD = Record("pruning", __doc__.split("\n")[0])
 PRUNED = WORK / "pruned"
 LOSSES = {"kl": {"weight": 0.7, "temperature": 2.0}, "task": 0.3}
 TRAINING = {"num_train_epochs": 2, "learning_rate": 1e-4, "warmup_steps": 40}
