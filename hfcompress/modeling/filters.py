@@ -10,6 +10,7 @@ from torch import nn
 
 from hfcompress.modeling.groups import Channels, Group
 from hfcompress.modeling.linear import channels_out
+from hfcompress.modeling.low_rank import reader_name, writer_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,9 +67,9 @@ class _Walk:
     def _group(self, stream: _Stream) -> Group:
         first = stream.writers[0]
         place = first.removeprefix(self.base).removesuffix(".convolution")
-        writers, readers, between = (
-            tuple(map(Channels, names)) for names in (stream.writers, stream.readers, stream.between)
-        )
+        writers = tuple(Channels(writer_name(name, self.modules[name])) for name in stream.writers)
+        readers = tuple(Channels(reader_name(name, self.modules[name])) for name in stream.readers)
+        between = tuple(map(Channels, stream.between))
         return Group(f"{place}.filters", "filters", channels_out(self.modules[first]), writers, readers, between)
 
 

@@ -43,7 +43,7 @@ def channels_out(module: nn.Module) -> int:
     """Return how many channels a linear layer or convolution gives."""
     if is_conv1d_of_gpt2(module):
         return weight_of(module).shape[1]
-    width = getattr(module, "out_features", None) or weight_of(module).shape[0]
+    width = getattr(module, "out_features", None) or getattr(module, "out_channels", None) or weight_of(module).shape[0]
     return int(width)
 
 

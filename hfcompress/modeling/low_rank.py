@@ -1,7 +1,8 @@
-"""Low-rank layers: a linear layer as two thin ones."""
+"""Low-rank layers: a linear layer as two thin ones, a convolution as a chain of small ones."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -84,20 +85,99 @@ class LowRankLinear(nn.Module):
         return f"rank={self.rank}"
 
 
+class ConvChain(nn.Sequential):
+    """Several convolutions, one after another, in the place of one.
+
+    Args:
+        *layers: The convolutions; the last one has the bias.
+    """
+
+    def __init__(self, *layers: nn.Conv2d) -> None:
+        super().__init__(*layers)
+
+    @property
+    def in_channels(self) -> int:
+        """How many channels it reads."""
+        return self._at(0).in_channels
+
+    @property
+    def out_channels(self) -> int:
+        """How many channels it gives."""
+        return self._at(-1).out_channels
+
+    @property
+    def weight(self) -> Tensor:
+        """The last layer's weight, for those who ask for its type."""
+        return self._at(-1).weight
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The bias, `(channels,)`."""
+        bias: nn.Parameter | None = self._at(-1).bias  # type: ignore[assignment]
+        return bias
+
+    def _at(self, place: int) -> nn.Conv2d:
+        layer: nn.Conv2d = self[place]  # type: ignore[assignment]
+        return layer
+
+    def shapes(self) -> list[list[int]]:
+        """Return each convolution's outputs, inputs of a group, height, width, strides, paddings, dilations, groups."""
+        return [_shape(self._at(place)) for place in range(len(self))]
+
+
+def _shape(layer: nn.Conv2d) -> list[int]:
+    padding = layer.padding if isinstance(layer.padding, tuple) else (0, 0)
+    return [int(n) for n in (*layer.weight.shape, *layer.stride, *padding, *layer.dilation, layer.groups)]
+
+
+def chain_of(shapes: Sequence[Sequence[int]], bias: bool, **place: Any) -> ConvChain:
+    """Return a chain of convolutions as `ConvChain.shapes` says, its weights not set.
+
+    Args:
+        shapes: Of each convolution.
+        bias: Whether the last one has a bias.
+        **place: `device` and `dtype`.
+
+    Raises:
+        ValueError: Those are no convolutions, or one does not read what the last one gives.
+    """
+    layers: list[nn.Conv2d] = []
+    for outputs, inputs, height, width, *rest, groups in shapes:
+        if len(rest) != 6 or min(outputs, inputs, height, width, groups) < 1 or min(rest) < 0:
+            raise ValueError("that is no convolution")
+        if layers and layers[-1].out_channels != inputs * groups:
+            raise ValueError("a convolution does not read what the one before gives")
+        stride, padding, dilation = zip(rest[::2], rest[1::2], strict=True)
+        has_bias = bias and len(layers) == len(shapes) - 1
+        layers.append(
+            nn.Conv2d(inputs * groups, outputs, (height, width), stride, padding, dilation, groups, has_bias, **place)
+        )
+    if not layers:
+        raise ValueError("there is no convolution")
+    return ConvChain(*layers)
+
+
+LOW_RANK = (LowRankLinear, ConvChain)
+"""Layers that stand in the place of one and are several."""
+
+
 def reader_name(name: str, module: nn.Module) -> str:
-    """Return the name of the layer that reads a linear layer's inputs: of a low-rank one its first."""
-    return f"{name}.down" if isinstance(module, LowRankLinear) else name
+    """Return the name of the layer that reads a layer's inputs: of a low-rank one its first."""
+    first = {LowRankLinear: "down", ConvChain: "0"}.get(type(module))
+    return name if first is None else f"{name}.{first}"
 
 
 def writer_name(name: str, module: nn.Module) -> str:
-    """Return the name of the layer that gives a linear layer's outputs: of a low-rank one its second."""
+    """Return the name of the layer that gives a layer's outputs: of a low-rank one its last."""
+    if isinstance(module, ConvChain):
+        return f"{name}.{len(module) - 1}"
     return f"{name}.up" if isinstance(module, LowRankLinear) else name
 
 
 def whole_name(model: nn.Module, name: str) -> str:
-    """Return the name of the low-rank layer that a layer is a half of; its own name where it is none's."""
+    """Return the name of the low-rank layer that a layer is a part of; its own name where it is none's."""
     outer = name.rpartition(".")[0]
-    return outer if outer and isinstance(model.get_submodule(outer), LowRankLinear) else name
+    return outer if outer and isinstance(model.get_submodule(outer), LOW_RANK) else name
 
 
 def low_rank_like(module: nn.Module, rank: int, outputs: int | None = None, inputs: int | None = None) -> LowRankLinear:

@@ -14,7 +14,7 @@ from hfcompress.modeling.emptied import Constant, Emptied, Zeros, constant_for, 
 from hfcompress.modeling.families import FAMILIES, name_here
 from hfcompress.modeling.groups import Place, attention_of, head_width, places_of
 from hfcompress.modeling.linear import channels_in, weight_of
-from hfcompress.modeling.low_rank import LowRankLinear, low_rank_like, whole_name
+from hfcompress.modeling.low_rank import ConvChain, LowRankLinear, chain_of, low_rank_like, whole_name
 from hfcompress.modeling.manifest import METHOD, is_manifest
 from hfcompress.modeling.position_bias import pick_heads
 from hfcompress.modeling.resize import give_shape
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
-_KINDS = ("shape", "zeros", "constant", "low_rank")
+_KINDS = ("shape", "zeros", "constant", "low_rank", "chain")
 _COUNTERS = ("num_attention_heads", "num_heads", "n_heads")
 _WIDTHS = ("all_head_size", "inner_dim", "split_size", "dim")
 _FIX = "Save the model again, or take config.json from where the weights came."
@@ -39,7 +39,8 @@ class Structure(QuantizationConfigMixin):
             `{"shape": [...]}`, the layer of the config with a weight of that shape;
             `{"zeros": width}`, nothing any more, it gives zeros;
             `{"constant": width}`, nothing but its bias;
-            `{"low_rank": [outputs, rank, inputs]}`, two thin layers.
+            `{"low_rank": [outputs, rank, inputs]}`, two thin layers;
+            `{"chain": [[...], ...]}`, convolutions one after another, as `ConvChain.shapes` says.
         heads: By group name (`encoder.layer.3.heads`) the numbers that the heads which are left had at first, `kept`,
             and how many there were, `of`.
         format: Version of this format.
@@ -77,6 +78,10 @@ class Structure(QuantizationConfigMixin):
             if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in _KINDS:
                 raise damaged(f"modules.{name}", f"is {entry!r}; known are {', '.join(_KINDS)}")
             ((kind, value),) = entry.items()
+            if kind == "chain":
+                if not isinstance(value, list) or not all(_is_convolution(one) for one in value):
+                    raise damaged(f"modules.{name}.{kind}", f"is {value!r}, not convolutions")
+                continue
             sizes, what = (value, "sizes") if kind in ("shape", "low_rank") else ([value], "a width")
             if not isinstance(sizes, list) or not sizes or not all(type(n) is int and n > 0 for n in sizes):
                 raise damaged(f"modules.{name}.{kind}", f"is {value!r}, not {what}")
@@ -88,6 +93,10 @@ class Structure(QuantizationConfigMixin):
     def __bool__(self) -> bool:
         """Say whether it holds anything."""
         return bool(self.modules)
+
+
+def _is_convolution(shape: Any) -> bool:
+    return isinstance(shape, list) and len(shape) == 11 and all(type(n) is int and n >= 0 for n in shape)
 
 
 def damaged(key: str, why: str) -> ModelError:
@@ -174,6 +183,10 @@ def _rebuild(parent: nn.Module, last: str, name: str, entry: Mapping[str, Any]) 
         if kind == "low_rank":
             outputs, rank, inputs = value
             setattr(parent, last, low_rank_like(module, rank, outputs, inputs))
+        elif kind == "chain":
+            one = next(module.parameters())
+            chain = chain_of(value, getattr(module, "bias", None) is not None, device=one.device, dtype=one.dtype)
+            setattr(parent, last, chain.train(module.training))
         elif kind == "constant":
             constant = constant_for(module)
             constant.narrow(torch.arange(value, device="cpu"))
@@ -218,6 +231,8 @@ def record(model: PreTrainedModel, structure: Structure, name: str) -> None:
     module = model.get_submodule(name)
     if isinstance(module, LowRankLinear):
         entry: dict[str, object] = {"low_rank": [module.out_features, module.rank, module.in_features]}
+    elif isinstance(module, ConvChain):
+        entry = {"chain": module.shapes()}
     elif isinstance(module, Zeros):
         entry = {"zeros": module.width}
     elif isinstance(module, Constant):
