@@ -6,18 +6,17 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from hfcompress.errors import Fault, ModelError
-from hfcompress.modeling.emptied import Constant, Emptied, Zeros, constant_for, zeros_for
+from hfcompress.modeling.emptied import Emptied
 from hfcompress.modeling.families import FAMILIES, name_here
 from hfcompress.modeling.groups import Place, attention_of, head_width, places_of
-from hfcompress.modeling.linear import channels_in, weight_of
-from hfcompress.modeling.low_rank import ConvChain, LowRankLinear, chain_of, low_rank_like, whole_name
+from hfcompress.modeling.kinds import KINDS, entry_of
+from hfcompress.modeling.linear import channels_in
+from hfcompress.modeling.low_rank import whole_name
 from hfcompress.modeling.manifest import METHOD, is_manifest
 from hfcompress.modeling.position_bias import pick_heads
-from hfcompress.modeling.resize import give_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
-_KINDS = ("shape", "zeros", "constant", "low_rank", "chain")
 _COUNTERS = ("num_attention_heads", "num_heads", "n_heads")
 _WIDTHS = ("all_head_size", "inner_dim", "split_size", "dim")
 _FIX = "Save the model again, or take config.json from where the weights came."
@@ -75,16 +73,11 @@ class Structure(QuantizationConfigMixin):
             if not isinstance(getattr(self, key), Mapping):
                 raise damaged(key, f"is {getattr(self, key)!r}, not a mapping")
         for name, entry in self.modules.items():
-            if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in _KINDS:
-                raise damaged(f"modules.{name}", f"is {entry!r}; known are {', '.join(_KINDS)}")
+            if not isinstance(entry, Mapping) or len(entry) != 1 or next(iter(entry)) not in KINDS:
+                raise damaged(f"modules.{name}", f"is {entry!r}; known are {', '.join(KINDS)}")
             ((kind, value),) = entry.items()
-            if kind == "chain":
-                if not isinstance(value, list) or not all(_is_convolution(one) for one in value):
-                    raise damaged(f"modules.{name}.{kind}", f"is {value!r}, not convolutions")
-                continue
-            sizes, what = (value, "sizes") if kind in ("shape", "low_rank") else ([value], "a width")
-            if not isinstance(sizes, list) or not sizes or not all(type(n) is int and n > 0 for n in sizes):
-                raise damaged(f"modules.{name}.{kind}", f"is {value!r}, not {what}")
+            if not KINDS[kind].fits(value):
+                raise damaged(f"modules.{name}.{kind}", f"is {value!r}, not {KINDS[kind].what}")
         for name, entry in self.heads.items():
             kept, of = (entry.get("kept"), entry.get("of")) if isinstance(entry, Mapping) else (None, None)
             if type(of) is not int or not isinstance(kept, list) or kept != sorted({*kept} & {*range(of)}):
@@ -93,10 +86,6 @@ class Structure(QuantizationConfigMixin):
     def __bool__(self) -> bool:
         """Say whether it holds anything."""
         return bool(self.modules)
-
-
-def _is_convolution(shape: Any) -> bool:
-    return isinstance(shape, list) and len(shape) == 11 and all(type(n) is int and n >= 0 for n in shape)
 
 
 def damaged(key: str, why: str) -> ModelError:
@@ -174,25 +163,9 @@ def _find(model: PreTrainedModel, name: str) -> tuple[nn.Module, str] | None:
 
 
 def _rebuild(parent: nn.Module, last: str, name: str, entry: Mapping[str, Any]) -> None:
-    module = parent.get_submodule(last)
     ((kind, value),) = entry.items()
-    if kind == "zeros":
-        setattr(parent, last, zeros_for(module, value))
-        return
     try:
-        if kind == "low_rank":
-            outputs, rank, inputs = value
-            setattr(parent, last, low_rank_like(module, rank, outputs, inputs))
-        elif kind == "chain":
-            one = next(module.parameters())
-            chain = chain_of(value, getattr(module, "bias", None) is not None, device=one.device, dtype=one.dtype)
-            setattr(parent, last, chain.train(module.training))
-        elif kind == "constant":
-            constant = constant_for(module)
-            constant.narrow(torch.arange(value, device="cpu"))
-            setattr(parent, last, constant)
-        else:
-            give_shape(module, value)
+        setattr(parent, last, KINDS[kind].build(parent.get_submodule(last), value))
     except (AttributeError, IndexError, ValueError) as error:
         raise damaged(f"modules.{name}", f"does not fit the layer: {error}") from error
 
@@ -228,15 +201,4 @@ def _width_of(place: Place) -> int:
 def record(model: PreTrainedModel, structure: Structure, name: str) -> None:
     """Write down in a manifest what a module is now; of half a low-rank layer, what that is."""
     name = whole_name(model, name)
-    module = model.get_submodule(name)
-    if isinstance(module, LowRankLinear):
-        entry: dict[str, object] = {"low_rank": [module.out_features, module.rank, module.in_features]}
-    elif isinstance(module, ConvChain):
-        entry = {"chain": module.shapes()}
-    elif isinstance(module, Zeros):
-        entry = {"zeros": module.width}
-    elif isinstance(module, Constant):
-        entry = {"constant": module.width}
-    else:
-        entry = {"shape": list(weight_of(module).shape)}
-    structure.modules[relative_name(model, name)] = entry
+    structure.modules[relative_name(model, name)] = entry_of(model.get_submodule(name))
