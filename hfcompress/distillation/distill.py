@@ -19,6 +19,7 @@ from hfcompress.modeling.load import load_config, load_model, load_processor
 from hfcompress.processes import is_main_process
 from hfcompress.registry import register
 from hfcompress.training.layer_maps import check_layer_map
+from hfcompress.training.lora import LORA_HELP, Lora
 from hfcompress.training.loss_weights import combine_losses
 from hfcompress.training.objective import ModelPair, build_objective, parse_losses
 from hfcompress.training.run import Run, encode_rows, foreign_processor, train
@@ -67,6 +68,7 @@ class DistillConfig:
     layer_map: Annotated[str, checked_by(check_layer_map)] = option(
         "uniform", help="layers that hidden losses compare: uniform, last, skip, or pairs 1:2,3:6"
     )
+    lora: Lora = option(None, help=LORA_HELP)
     training: dict[str, Any] = option(
         {}, help="TrainingArguments fields, which can also be written without `training:`", recipe_only=True
     )
@@ -132,6 +134,7 @@ def distill(model: PreTrainedModel, config: DistillConfig, context: Context) -> 
     if config.student is not None:
         student, context.processor = build_student(config.student, *teachers[0], context.task, init=config.student_init)
     run = Run("distill", config.training, teachers, config.teacher_weights, losses, config.layer_map)
+    run.lora = config.lora
     if config.cache_teacher:
         run.rows, run.teachers = from_cache(Path(config.cache_teacher), student, run, context)
     return train(student, run, context)

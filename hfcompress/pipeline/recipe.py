@@ -88,7 +88,7 @@ def find_recipe(name: str) -> Path:
 def shipped_recipes() -> dict[str, Path]:
     """Return the recipes that the package ships, by name."""
     folder = next((place for place in _PLACES if place.is_dir()), None)
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)} if folder else {}
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hfcompress.config import option
 from hfcompress.context import Context
 from hfcompress.registry import register
+from hfcompress.training.lora import LORA_HELP, Lora
 from hfcompress.training.run import Run, train
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 class FinetuneConfig:
     """Options of the step; any TrainingArguments field can stand beside them."""
 
+    lora: Lora = option(None, help=LORA_HELP)
     training: dict[str, Any] = option(
         {}, help="TrainingArguments fields, which can also be written without `training:`", recipe_only=True
     )
@@ -26,4 +28,4 @@ class FinetuneConfig:
 @register("training", "finetune", FinetuneConfig)
 def finetune(model: PreTrainedModel, config: FinetuneConfig, context: Context) -> PreTrainedModel:
     """Fine-tune the model on the labelled data."""
-    return train(model, Run("finetune", config.training), context)
+    return train(model, Run("finetune", config.training, lora=config.lora), context)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.context import Context
 from hfcompress.data import TEACHER_PREFIX, encode
-from hfcompress.errors import InterruptedByUserError, NonFiniteLossError, RequestError
+from hfcompress.errors import Fault, InterruptedByUserError, NonFiniteLossError, RequestError
 from hfcompress.training.checkpoints import checkpoints
+from hfcompress.training.lora import LoraOptions, adapted
 from hfcompress.training.options import DEFAULTS
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Run:
         layer_map: Which layers the losses on hidden states compare.
         rows: Encoded rows to train on, where they are at hand; by default the context's are encoded.
         pruning: Prunes the model meanwhile.
+        lora: Trains adapters and the head alone, which are merged afterwards; not together with `pruning`.
     """
 
     title: str
@@ -44,6 +46,7 @@ class Run:
     layer_map: str = "uniform"
     rows: Dataset | None = None
     pruning: Pruner | None = None
+    lora: LoraOptions | None = None
 
 
 def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel:
@@ -52,9 +55,23 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
     Without a teacher it learns from the labelled rows alone.
 
     Raises:
+        RequestError: The adapters do not fit the model, or stand beside pruning.
         InterruptedByUserError: Ctrl-C; a checkpoint was saved.
         NonFiniteLossError: The loss became NaN or infinite.
     """
+    if run.lora is None:
+        return _train(model, run, context)
+    if run.pruning is not None:
+        raise RequestError(Fault("lora", "does not go with pruning in training.", "Train adapters in a later step."))
+    # Through checkpoints that are reentrant, no gradient gets from frozen embeddings to the adapters behind them.
+    kwargs = {**(run.training.get("gradient_checkpointing_kwargs") or {}), "use_reentrant": False}
+    training = {**run.training, "gradient_checkpointing_kwargs": kwargs}
+    with adapted(model, run.lora, context.seed):
+        return _train(model, replace(run, training=training), context)
+
+
+def _train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel:
+    """Train the parameters that require a gradient."""
     from transformers import PrinterCallback
     from transformers import ProgressCallback as TransformersProgress
 
@@ -117,7 +134,7 @@ def foreign_processor(teachers: Sequence[tuple[Any, Any]], context: Context) -> 
     Raises:
         TeacherError: Two of them read different tokens.
     """
-    from hfcompress.errors import Fault, TeacherError
+    from hfcompress.errors import TeacherError
     from hfcompress.training.teacher_checks import same_vocabulary
 
     own = context.processor

@@ -16,6 +16,7 @@ ELSEWHERE = {
         ["movement-pruning", "iterative-magnitude", "retraining-free", "prune-then-distill"],
         "tests/recipes/test_pruning_recipes.py",
     ),
+    **dict.fromkeys(["low-rank", "low-rank-recovered", "low-rank-lora"], "tests/recipes/test_low_rank_recipes.py"),
 }
 """Recipes that another test runs."""
 
