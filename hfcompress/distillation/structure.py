@@ -8,7 +8,7 @@ from torch import nn
 
 from hfcompress import registry
 from hfcompress.errors import Fault, RequestError
-from hfcompress.modeling.projections import layer_heads
+from hfcompress.modeling.projections import head_size, layer_head_sizes, layer_heads
 from hfcompress.modeling.structure import structure_of
 from hfcompress.training.objective import DistillationLoss, ModelPair
 
@@ -41,6 +41,11 @@ def check_sizes(pair: ModelPair, compared: str, *names: str) -> None:
 def heads_in(config: PretrainedConfig, layer: int) -> int:
     """Return the number of attention heads of a layer, counted from 0, which pruning makes unequal."""
     return layer_heads(config)[layer] if structure_of(config) else int(config.num_attention_heads)
+
+
+def head_size_in(config: PretrainedConfig, layer: int) -> int:
+    """Return the width of a layer's attention heads, the layer counted from 0, which factorization makes unequal."""
+    return layer_head_sizes(config)[layer] if structure_of(config) else head_size(config)
 
 
 def place(loss: DistillationLoss, option: str) -> str:

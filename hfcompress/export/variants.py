@@ -17,7 +17,7 @@ from hfcompress.export.layout import MODEL, external_name
 from hfcompress.export.validation import Proof, Validation
 from hfcompress.measure.latency import Effort, time_calls
 from hfcompress.modeling.onnx_model import OnnxModel
-from hfcompress.modeling.projections import attention_heads
+from hfcompress.modeling.projections import attention_heads, heads_by_width
 from hfcompress.quantization.fusion import fuse
 from hfcompress.tasks import Task
 
@@ -82,7 +82,8 @@ def _fuse(variants: list[Variant], folder: Path, config: PretrainedConfig, proof
         return "only graphs without a cache are fused"
     folder.mkdir()
     target = folder / MODEL
-    found = fuse(unfused.files[0], target, config.model_type, _heads(config), getattr(config, "hidden_size", None) or 0)
+    heads, hidden = _heads(config), getattr(config, "hidden_size", None) or 0
+    found = fuse(unfused.files[0], target, config.model_type, heads, hidden, heads_by_width(config) if heads else None)
     if not found:
         return "no pattern matched"
     validation = proof.of([target])

@@ -29,9 +29,9 @@ def layer_structure(model: PreTrainedModel, weights: Sequence[OnnxWeight] | None
         weights: Those of its ONNX file, which say the bits; without them all are of 32.
 
     Returns:
-        One entry a layer, those of an encoder before those of a decoder: `layer` (counted on), `heads`, `neurons` (of
-        the FFN), `rank` (None for full rank) and `bits` of `attention` and `ffn`. None for an architecture without
-        attention, or without a row in the block table.
+        One entry a layer, those of an encoder before those of a decoder: `layer` (counted on), `heads`, `head_size`,
+        `neurons` (of the FFN), `rank` (None for full rank) and `bits` of `attention` and `ffn`. None for an
+        architecture without attention, or without a row in the block table.
     """
     try:
         attention_heads(model.config)
@@ -52,6 +52,7 @@ def layer_structure(model: PreTrainedModel, weights: Sequence[OnnxWeight] | None
                 {
                     "layer": len(found),
                     "heads": _units(model, own_places[0]),
+                    "head_size": _head_size(model, own_places[0]),
                     "neurons": _units(model, own_places[1]),
                     "rank": None,
                     "bits": bits or dict.fromkeys(_PARTS, 32),
@@ -68,6 +69,12 @@ def _units(model: PreTrainedModel, place: Place | None) -> int | None:
         return 0
     attention = attention_of(model, place)
     return channels_in(place.reader) // (1 if attention is None else head_width(attention))
+
+
+def _head_size(model: PreTrainedModel, place: Place | None) -> int | None:
+    """Return how wide a head is; None where there is no attention."""
+    attention = None if place is None else attention_of(model, place)
+    return None if attention is None else head_width(attention)
 
 
 def _bits_of(weights: Iterable[OnnxWeight], part: str, model_type: str, prefix: str) -> float | int | None:

@@ -212,10 +212,27 @@ def _channels(name: str, module: nn.Module, units: int, unit: int, copies: int) 
     return Channels(writer_name(name, module), width, copies * side_by_side)
 
 
+_HEAD_WIDTHS = ("attention_head_size", "head_dim", "key_value_proj_dim")
+
+
 def head_width(attention: nn.Module) -> int:
     """Return the width of one head of an attention module, which pruning leaves as it is."""
-    names = ("attention_head_size", "head_dim", "key_value_proj_dim")
-    return next(int(getattr(attention, name)) for name in names if hasattr(attention, name))
+    return next(int(getattr(attention, name)) for name in _HEAD_WIDTHS if hasattr(attention, name))
+
+
+def set_head_width(attention: nn.Module, width: int) -> None:
+    """Make an attention module count on heads of another width, as if it had been built with it."""
+    before = head_width(attention)
+    for name in _HEAD_WIDTHS:
+        if hasattr(attention, name):
+            setattr(attention, name, width)
+    if hasattr(attention, "scaling") and scales_scores(attention):
+        attention.scaling *= (before / width) ** 0.5
+
+
+def scales_scores(attention: nn.Module) -> bool:
+    """Say whether an attention module divides its scores by the root of its heads' width; T5's does not."""
+    return not hasattr(attention, "key_value_proj_dim") and bool(getattr(attention, "scale_attn_weights", True))
 
 
 def query_groups(attention: nn.Module) -> int:

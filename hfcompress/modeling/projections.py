@@ -54,7 +54,7 @@ def key_value_heads(config: PretrainedConfig) -> int:
 
 
 def head_size(config: PretrainedConfig) -> int:
-    """Return the width of one attention head, which pruning leaves as it is.
+    """Return the width of one attention head, which pruning leaves as it is; `layer_head_sizes` of each layer's own.
 
     Raises:
         ModelError: The architecture has no attention.
@@ -74,15 +74,53 @@ def layer_heads(config: PretrainedConfig) -> list[int]:
     Raises:
         ModelError: The architecture has no attention, or no row in the block table.
     """
+    heads = attention_heads(config)
+    entries = _layer_entries(config)
+    return [heads if entry is None else heads // entry["of"] * len(entry["kept"]) for entry in entries]
+
+
+def layer_head_sizes(config: PretrainedConfig) -> list[int]:
+    """Return the width of each layer's heads, which factorization makes unequal.
+
+    Of an encoder and a decoder they are the encoder's layers.
+
+    Raises:
+        ModelError: The architecture has no attention, or no row in the block table.
+    """
+    size = head_size(config)
+    return [size if entry is None else entry.get("width", size) for entry in _layer_entries(config)]
+
+
+def heads_by_width(config: PretrainedConfig) -> dict[int, int]:
+    """Return how many heads an attention has by the width of all of them together; 0 where that does not tell.
+
+    Empty where all heads are as wide as the config says.
+
+    Raises:
+        ModelError: The architecture has no attention.
+    """
     from hfcompress.modeling.structure import structure_of
 
-    heads, blocks, kept = attention_heads(config), blocks_of(config.model_type), structure_of(config).heads
+    heads, size, entries = attention_heads(config), head_size(config), list(structure_of(config).heads.values())
+    if not any("width" in entry for entry in entries):
+        return {}
+    found = {heads * size: {heads}}
+    for entry in entries:
+        count = heads // entry["of"] * len(entry["kept"])
+        found.setdefault(count * entry.get("width", size), set()).add(count)
+    return {width: counts.pop() if len(counts) == 1 else 0 for width, counts in found.items()}
+
+
+def _layer_entries(config: PretrainedConfig) -> list[dict[str, Any] | None]:
+    """Return what the manifest says of each layer's heads."""
+    from hfcompress.modeling.structure import structure_of
+
+    blocks, kept = blocks_of(config.model_type), structure_of(config).heads
     depth = stack_depths(config)[0]
     is_decoder = not config.is_encoder_decoder and getattr(config, "is_decoder", False)
     stack = blocks.decoder if blocks.decoder is not None and is_decoder else blocks
     numbers = layer_groups(config) if blocks.shared else list(range(depth))
-    entries = [kept.get(f"{stack.layers}.{number}.heads") for number in numbers]
-    return [heads if entry is None else heads // entry["of"] * len(entry["kept"]) for entry in entries]
+    return [kept.get(f"{stack.layers}.{number}.heads") for number in numbers]
 
 
 def hidden_width(config: PretrainedConfig) -> int:
@@ -144,7 +182,8 @@ class RecordedProjections(Mapping[int, Projections]):
             outputs = [*self._output(layer, number, fused, call).chunk(3, dim=-1)]
         else:
             outputs = [self._output(layer, number, getattr(self._blocks, part), call) for part in _PARTS]
-        return Projections(*(output.unflatten(-1, (-1, head_size(self._config))) for output in outputs))
+        size = layer_head_sizes(self._config)[layer]
+        return Projections(*(output.unflatten(-1, (-1, size)) for output in outputs))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._place)

@@ -23,7 +23,7 @@ def simplify(model: PreTrainedModel, structure: Structure) -> None:
     """Move what a stock config can say out of a manifest into the model's config, and give the config the rest.
 
     Those are a feed-forward network of the same width in all layers, and, where heads have a width of their own in the
-    config (LLaMA), the same number of heads in all layers.
+    config, the same number of heads (LLaMA) or heads of the same width (T5) in all layers.
 
     Args:
         model: It has the layers already; its config is changed.
@@ -63,6 +63,9 @@ def _ffn_sizes(model: PreTrainedModel, places: list[Place]) -> dict[str, int]:
 def _head_sizes(model: PreTrainedModel, places: list[Place]) -> dict[str, int]:
     """Return the number and width of the heads by the config's names, where it says them apart from its width."""
     attentions = [(place, attention_of(model, place)) for place in places if place.kind == "heads"]
+    widths = {head_width(own) for _, own in attentions if own is not None and hasattr(own, "key_value_proj_dim")}
+    if widths:
+        return {"d_kv": widths.pop()} if len(widths) == 1 and {model.config.d_kv} != widths else {}
     sizes = {
         (0 if isinstance(place.reader, Emptied) else channels_in(place.reader), head_width(own), query_groups(own))
         for place, own in attentions

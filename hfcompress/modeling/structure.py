@@ -11,8 +11,8 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from hfcompress.errors import Fault, ModelError
 from hfcompress.modeling.emptied import Emptied
 from hfcompress.modeling.families import FAMILIES, name_here
-from hfcompress.modeling.groups import Place, attention_of, head_width, places_of
-from hfcompress.modeling.kinds import KINDS, entry_of
+from hfcompress.modeling.groups import Place, attention_of, head_width, places_of, set_head_width
+from hfcompress.modeling.kinds import KINDS, entry_of, is_size
 from hfcompress.modeling.linear import channels_in
 from hfcompress.modeling.low_rank import whole_name
 from hfcompress.modeling.manifest import METHOD, is_manifest
@@ -38,9 +38,10 @@ class Structure(QuantizationConfigMixin):
             `{"zeros": width}`, nothing any more, it gives zeros;
             `{"constant": width}`, nothing but its bias;
             `{"low_rank": [outputs, rank, inputs]}`, two thin layers;
+            `{"low_rank_embedding": [tokens, rank, width]}`, a narrow table and a projection;
             `{"chain": [[...], ...]}`, convolutions one after another, as `ConvChain.shapes` says.
         heads: By group name (`encoder.layer.3.heads`) the numbers that the heads which are left had at first, `kept`,
-            and how many there were, `of`.
+            and how many there were, `of`; also their `width`, where it is not what the config says.
         format: Version of this format.
 
     Raises:
@@ -82,6 +83,8 @@ class Structure(QuantizationConfigMixin):
             kept, of = (entry.get("kept"), entry.get("of")) if isinstance(entry, Mapping) else (None, None)
             if type(of) is not int or not isinstance(kept, list) or kept != sorted({*kept} & {*range(of)}):
                 raise damaged(f"heads.{name}", f"is {entry!r}, not heads that are left and how many there were")
+            if not is_size(entry.get("width", 1)):
+                raise damaged(f"heads.{name}.width", f"is {entry['width']!r}, not a width")
 
     def __bool__(self) -> bool:
         """Say whether it holds anything."""
@@ -179,13 +182,14 @@ def fit_attention(model: PreTrainedModel, structure: Structure) -> None:
         attention = attention_of(model, place)
         if attention is None or place.group not in structure.heads:
             continue
+        kept = structure.heads[place.group]
+        set_head_width(attention, kept.get("width", head_width(attention)))
         heads = _width_of(place) // head_width(attention)
         for names, value in ((_COUNTERS, heads), (_WIDTHS, heads * head_width(attention))):
             for name in names:
                 if hasattr(attention, name):
                     setattr(attention, name, value)
-        if shares_bias:
-            kept = structure.heads[place.group]
+        if shares_bias and len(kept["kept"]) < kept["of"]:
             pick_heads(attention, kept["kept"] or [0], kept["of"])
 
 

@@ -48,7 +48,7 @@ def keep_units(model: PreTrainedModel, kept: Mapping[str, Sequence[int]]) -> Pre
             continue
         if group.kind == "heads":
             before = structure.heads.get(name, {"kept": list(range(group.units)), "of": group.units})
-            structure.heads[name] = {"kept": [before["kept"][unit] for unit in units], "of": before["of"]}
+            structure.heads[name] = {**before, "kept": [before["kept"][unit] for unit in units]}
         if units:
             _narrow(model, group, units, structure)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,14 @@ _OWN_TYPES = {"bart": "bart", "gpt2": "gpt2", "t5": "t5", "mt5": "t5", "vit": "v
 """ONNX Runtime's type of optimizer by transformers' model type; all others are read as BERT."""
 
 
-def fuse(source: Path, target: Path, model_type: str, heads: int = 0, hidden: int = 0) -> dict[str, int]:
+def fuse(
+    source: Path,
+    target: Path,
+    model_type: str,
+    heads: int = 0,
+    hidden: int = 0,
+    heads_by_width: Mapping[int, int] | None = None,
+) -> dict[str, int]:
     """Write an ONNX file with operators fused for the CPU.
 
     Attention becomes `MultiHeadAttention`, the error function and what belongs to it `Gelu`; both run on every CPU
@@ -35,6 +42,8 @@ def fuse(source: Path, target: Path, model_type: str, heads: int = 0, hidden: in
         model_type: What transformers calls the architecture.
         heads: Attention heads a layer; 0 leaves attention as it is. Layers with fewer are told by their width.
         hidden: Width of the model.
+        heads_by_width: Where heads are of several widths, how many there are by that of all of them together; 0 where
+            it does not tell, and nothing is fused.
 
     Returns:
         Number of fused operators by kind; nothing, and no file, where no attention was recognised.
@@ -60,7 +69,7 @@ def fuse(source: Path, target: Path, model_type: str, heads: int = 0, hidden: in
         except Exception:
             return {}
     fused = optimizer.model
-    if heads and not _set_heads(fused, hidden // heads):
+    if heads and not _set_heads(fused, hidden // heads, heads_by_width or {}):
         return {}
     remove_unused(fused)
     found = {name: count - before.get(name, 0) for name, count in _counts(fused).items()}
@@ -89,17 +98,18 @@ def _read_narrow(model: onnx.ModelProto, folder: Path, hidden: int) -> None:
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.asarray(numbers(tensor, folder)), tensor.name))
 
 
-def _set_heads(model: onnx.ModelProto, head_width: int) -> bool:
+def _set_heads(model: onnx.ModelProto, head_width: int, heads_by_width: Mapping[int, int]) -> bool:
     """Give each attention the heads that its own width has room for; say whether that is possible for all."""
     scope = Scope(model.graph)
     for node in model.graph.node:
         if node.op_type == "MultiHeadAttention":
             width = _output_width(scope, node.input[0])
-            if not width or width % head_width:
+            heads = heads_by_width.get(width, 0 if width % head_width else width // head_width)
+            if not heads:
                 return False
             for held in node.attribute:
                 if held.name == "num_heads":
-                    held.i = width // head_width
+                    held.i = heads
         elif node.op_type == "Attention" and attribute(node, "num_heads", 0) <= 0:
             return False
     return True

@@ -38,7 +38,7 @@ def test_bytes_by_component_of_an_int8_file(exported):
     assert found["precision"] == "int8"
     assert found["bytes"] == exported.int8.stat().st_size == sum(found["component_bytes"].values())
     assert found["layers"] == [
-        {"layer": layer, "heads": 4, "neurons": 64, "rank": None, "bits": {"attention": 8, "ffn": 8}}
+        {"layer": layer, "heads": 4, "head_size": 8, "neurons": 64, "rank": None, "bits": {"attention": 8, "ffn": 8}}
         for layer in range(2)
     ]
     weights = {name: 2 * size for name, size in {"attention": 4 * 32 * 32, "ffn": 2 * 32 * 64}.items()}

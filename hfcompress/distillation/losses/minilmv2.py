@@ -12,9 +12,9 @@ from torch import Tensor
 
 from hfcompress.config import option
 from hfcompress.distillation.relations import RelationConfig, RelationLoss, relation_divergence
-from hfcompress.distillation.structure import heads_in, place
+from hfcompress.distillation.structure import head_size_in, heads_in, place
 from hfcompress.errors import Fault, RequestError
-from hfcompress.modeling.projections import Projections, attention_heads, head_size, key_value_heads
+from hfcompress.modeling.projections import Projections, attention_heads, key_value_heads
 from hfcompress.registry import register
 from hfcompress.training.objective import ModelPair
 from hfcompress.training.signals import Signals
@@ -93,5 +93,6 @@ class MiniLMv2Loss(RelationLoss):
 def _widths(config: PretrainedConfig, layer: int) -> dict[str, int]:
     """Return the width of all heads together of a layer's queries, keys and values."""
     heads, groups = heads_in(config, layer), attention_heads(config) // key_value_heads(config)
-    shared = heads // groups * head_size(config)
-    return {"query": heads * head_size(config), "key": shared, "value": shared}
+    size = head_size_in(config, layer)
+    shared = heads // groups * size
+    return {"query": heads * size, "key": shared, "value": shared}
