@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hfcompress.distillation.words import CASE_FORMS, EncodedText, Vocabulary, Word, whole_words
 from hfcompress.errors import Fault, ModelError
+from hfcompress.modeling.linear import weight_of
 from hfcompress.modeling.load import FIX_WEIGHTS, as_model_error, load_config
 from hfcompress.sources import resolve
 
@@ -167,7 +168,7 @@ def load_candidates(
 
 def input_embeddings(model: PreTrainedModel) -> Tensor:
     """Return a model's input embeddings `(vocabulary, width)`."""
-    return model.get_input_embeddings().get_parameter("weight").detach()
+    return weight_of(model.get_input_embeddings()).detach()
 
 
 def _load(source: str, auto_class: str) -> PreTrainedModel:

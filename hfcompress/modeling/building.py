@@ -19,11 +19,11 @@ def build_model(auto_class: Any, config: PretrainedConfig, **kwargs: Any) -> Pre
     Raises:
         ModelError: The manifest is damaged, of a newer hfcompress, or does not fit the architecture.
     """
-    from hfcompress.modeling.structure import apply_structure, structure_of
+    from hfcompress.modeling.embedding_tables import rebuild
+    from hfcompress.modeling.structure import structure_of
 
     make = getattr(auto_class, "from_config", auto_class)
     model: PreTrainedModel = make(config, **kwargs)
     if structure_of(config):
-        apply_structure(model)
-        model.tie_weights()
+        rebuild(model)
     return model

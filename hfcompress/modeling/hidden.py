@@ -14,6 +14,7 @@ from hfcompress.modeling.families import blocks_of, stacks_of
 from hfcompress.modeling.groups import places_of
 from hfcompress.modeling.linear import channels_in, channels_out, weight_of
 from hfcompress.modeling.low_rank import LowRankLinear, reader_name, writer_name
+from hfcompress.modeling.low_rank_embedding import LowRankEmbedding, LowRankTable
 from hfcompress.modeling.resize import keep_inputs, keep_outputs
 from hfcompress.modeling.structure import record, structure_of, write_structure
 
@@ -63,7 +64,7 @@ def keep_hidden(model: PreTrainedModel, dimensions: Sequence[int]) -> PreTrained
         if writes and isinstance(module, Constant):
             module.narrow(index)
         elif writes:
-            keep_outputs(module, index)
+            keep_outputs(module.projection if isinstance(module, LowRankEmbedding) else module, index)
         if reads or writes:
             record(model, structure, name)
     write_structure(model.config, structure)
@@ -105,13 +106,14 @@ def _sides(model: PreTrainedModel) -> dict[str, tuple[bool, bool]]:
 def _outside(model: PreTrainedModel, inside: set[str], embeddings: str, width: int) -> Iterator[_Step]:
     """Return embeddings, norms, pooler and head, and whether each reads and whether it writes the hidden state."""
     body = "" if model.base_model is model else f"{model.base_model_prefix}."
+    tables = {name for name, module in model.named_modules() if isinstance(module, LowRankTable)}
     for name, module in model.named_modules():
-        if name in inside:
+        if name in inside or name.rpartition(".")[0] in tables:
             continue
         if isinstance(module, nn.Linear):
             is_inner = name.rpartition(".")[2] in _INNER
             yield name, module, channels_in(module) == width, is_inner and channels_out(module) == width
-        elif isinstance(module, nn.Embedding):
+        elif isinstance(module, nn.Embedding | LowRankEmbedding):
             in_place = name.startswith(f"{body}{embeddings}")
             yield name, module, False, in_place and module.embedding_dim == width
         elif getattr(module, "weight", None) is not None:

@@ -11,6 +11,7 @@ import torch
 from hfcompress.modeling.emptied import Constant, Zeros, constant_for, zeros_for
 from hfcompress.modeling.linear import weight_of
 from hfcompress.modeling.low_rank import ConvChain, LowRankLinear, chain_of, low_rank_like
+from hfcompress.modeling.low_rank_embedding import LowRankEmbedding, low_rank_embedding_like
 from hfcompress.modeling.resize import give_shape
 
 if TYPE_CHECKING:
@@ -76,6 +77,21 @@ def _low_rank_sizes(module: nn.Module) -> list[int] | None:
     return [module.out_features, module.rank, module.in_features] if isinstance(module, LowRankLinear) else None
 
 
+def _are_embedding_sizes(value: Any) -> bool:
+    return are_sizes(value) and len(value) == 3
+
+
+def _low_rank_embedding(module: nn.Module, sizes: list[int]) -> nn.Module:
+    tokens, rank, width = sizes
+    return low_rank_embedding_like(module, rank, tokens, width)
+
+
+def _low_rank_embedding_sizes(module: nn.Module) -> list[int] | None:
+    if not isinstance(module, LowRankEmbedding):
+        return None
+    return [module.num_embeddings, module.rank, module.embedding_dim]
+
+
 def _chain(module: nn.Module, shapes: list[list[int]]) -> nn.Module:
     one = next(module.parameters())
     chain = chain_of(shapes, getattr(module, "bias", None) is not None, device=one.device, dtype=one.dtype)
@@ -95,5 +111,6 @@ KINDS = {
         _chain,
         lambda module: module.shapes() if isinstance(module, ConvChain) else None,
     ),
+    "low_rank_embedding": Kind("three sizes", _are_embedding_sizes, _low_rank_embedding, _low_rank_embedding_sizes),
 }
-"""By name, the most special last; `shape`, the layer that the config builds with other sizes, is what is none of them."""
+"""By name, the most special last; `shape`, the config's layer with other sizes, is what is none of them."""

@@ -7,8 +7,9 @@ from typing import Any
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
+from hfcompress.modeling.embedding_tables import rebuild
 from hfcompress.modeling.manifest import METHOD
-from hfcompress.modeling.structure import Structure, apply_structure
+from hfcompress.modeling.structure import Structure
 
 register_quantization_config(METHOD)(Structure)
 
@@ -20,8 +21,7 @@ class StructureQuantizer(HfQuantizer):
     requires_calibration = False
 
     def _process_model_before_weight_loading(self, model: Any, **kwargs: Any) -> Any:
-        apply_structure(model)
-        model.tie_weights()  # transformers 4 finds out here which weights the file need not hold
+        rebuild(model)
         return model
 
     def _process_model_after_weight_loading(self, model: Any, **kwargs: Any) -> Any:

@@ -72,7 +72,7 @@ def keep_rows(model: PreTrainedModel, rows: Sequence[int]) -> PreTrainedModel:
     tokens that are gone is dropped.
 
     Args:
-        model: A stock model, or one with layers of unequal width.
+        model: A stock model, or one with layers of unequal width or of low rank, embeddings too.
         rows: The old number of each token, in the order of the new ones.
 
     Returns:
@@ -126,10 +126,20 @@ def _slice(model: PreTrainedModel, rows: list[int]) -> None:
     import torch
     from torch import nn
 
+    from hfcompress.modeling.low_rank_embedding import LowRankEmbedding, Tied
+    from hfcompress.modeling.structure import record, structure_of, write_structure
+
     done = set()
+    structure = structure_of(model.config)
+    low_rank = []
     for name, axis in vocabulary_axes(model).items():
         place, _, attribute = name.rpartition(".")
         module = model.get_submodule(place)
+        if isinstance(module, Tied) and attribute == "weight":
+            continue
+        if isinstance(module, LowRankEmbedding):
+            low_rank.append(place)
+            module = module.table
         tensor = getattr(module, attribute)
         if id(tensor) not in done:
             done.add(id(tensor))
@@ -141,6 +151,9 @@ def _slice(model: PreTrainedModel, rows: list[int]) -> None:
                 module.padding_idx = rows.index(module.padding_idx) if module.padding_idx in rows else None
         elif isinstance(module, nn.Linear):
             setattr(module, "in_features" if axis else "out_features", len(rows))
+    for place in low_rank:
+        record(model, structure, place)
+        write_structure(model.config, structure)
 
 
 def _configs(model: PreTrainedModel) -> Iterator[Any]:
