@@ -17,8 +17,13 @@ _NOTHING = 1e-8
 
 @dataclass
 class WeightedSums:
-    """Sums over vectors, each with its weight, in float64."""
+    """Sums over vectors, each with its weight, in float64.
 
+    Args:
+        squared: Whether to sum their products, too.
+    """
+
+    squared: bool = True
     count: float = 0.0
     inputs: Any = 0.0
     squares: Any = 0.0
@@ -28,13 +33,25 @@ class WeightedSums:
         weighted = inputs * weights[:, None]
         self.count += float(weights.sum())
         self.inputs = self.inputs + weighted.sum(0).double()
-        self.squares = self.squares + (weighted.T @ inputs).double()
+        if self.squared:
+            self.squares = _plus(self.squares, weighted.T @ inputs)
         return weighted
 
-    def moments(self, centred: bool) -> tuple[Tensor, Tensor]:
-        """Return mean and covariance; not centred, a mean of 0 and the second moment about it."""
+    def average(self, centred: bool) -> Tensor:
+        """Return the mean; not centred, 0."""
         mean: Tensor = self.inputs / self.count * centred
-        return mean, self.squares / self.count - torch.outer(mean, mean)
+        return mean
+
+    def moments(self, centred: bool) -> tuple[Tensor, Tensor]:
+        """Return mean and covariance; not centred, a mean of 0 and the second moment about it. The sums are spent."""
+        mean = self.average(centred)
+        covariance: Tensor = self.squares.div_(self.count).addr_(mean, mean, alpha=-1)
+        return mean, covariance
+
+
+def _plus(total: Any, more: Tensor) -> Tensor:
+    """Return a sum in float64; a large one grows in place."""
+    return total.add_(more) if isinstance(total, Tensor) else more.double()
 
 
 @dataclass
@@ -65,24 +82,26 @@ class PairSums(WeightedSums):
         """Take more tokens `(tokens, …)` into account."""
         weighted = self.add(inputs, weights)
         self.targets = self.targets + (targets * weights[:, None]).sum(0).double()
-        self.products = self.products + (weighted.T @ targets).double()
+        self.products = _plus(self.products, weighted.T @ targets)
 
     def fit(self, centred: bool) -> Fit:
         """Return means and covariances; not centred, as a layer without a bias needs them, about 0."""
         mean, covariance = self.moments(centred)
         target = self.targets / self.count * centred
-        return Fit(mean, covariance, target, self.products / self.count - torch.outer(mean, target))
+        return Fit(mean, covariance, target, self.products.div_(self.count).addr_(mean, target, alpha=-1))
 
 
-def ridge(covariance: Tensor) -> Tensor:
-    """Return what is added to a covariance, which may be singular, before it is inverted."""
-    scale = covariance.diagonal().mean().clamp(min=_NOTHING)
-    return RIDGE * scale * torch.eye(len(covariance), dtype=covariance.dtype)
+def with_ridge(covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a covariance, which may be singular, with something added to its diagonal, and how much that is."""
+    extra = RIDGE * covariance.diagonal().mean().clamp(min=_NOTHING)
+    regular = covariance.clone()
+    regular.diagonal().add_(extra)
+    return regular, extra
 
 
 def regression(covariance: Tensor, products: Tensor, dense: Tensor) -> Tensor:
     """Return the weights `(channels, outputs)` of a ridge regression that shrinks towards the dense ones."""
     if not len(covariance):
         return dense
-    extra = ridge(covariance)
-    return torch.linalg.solve(covariance + extra, products + extra @ dense)
+    regular, extra = with_ridge(covariance)
+    return torch.linalg.solve(regular, products + extra * dense)

@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 Batch = dict[str, "Tensor"]
 
 
+class Inputs(dict[str, Any]):
+    """What a model is called with, without labels.
+
+    Args:
+        values: By name.
+        asked: The batch with its labels: they say where a text's answers are, which words are to be said.
+    """
+
+    def __init__(self, values: dict[str, Any], asked: Batch) -> None:
+        super().__init__(values)
+        self.asked = asked
+
+
 def calibration_batches(
     model: PreTrainedModel,
     context: Context,
@@ -48,7 +61,8 @@ def calibration_batches(
         raise DataError(Fault("examples", problem, f"Give at least {fewest} training rows; some hundreds are usual."))
     chosen = np.random.default_rng(context.seed).permutation(len(rows))[:examples]
     encoded = encode(rows.select(np.sort(chosen)), context.task, context.processor, context.data.max_length)
-    order = np.argsort(row_lengths(encoded, model.main_input_name), kind="stable")
+    # The longest first: what memory they take is then enough for all that follow, and freed memory fits again.
+    order = np.argsort(row_lengths(encoded, model.main_input_name), kind="stable")[::-1]
     collate = context.task.collator(context.processor)
     return [
         _to_device(collate([encoded[int(place)] for place in order[start : start + batch_size]]), model)
@@ -56,16 +70,14 @@ def calibration_batches(
     ]
 
 
-def calibration_inputs(
-    model: PreTrainedModel, context: Context, examples: int, batch_size: int
-) -> list[dict[str, Any]]:
+def calibration_inputs(model: PreTrainedModel, context: Context, examples: int, batch_size: int) -> list[Inputs]:
     """Draw training rows and return what the model is called with, batch by batch, without labels.
 
     Raises:
         DataError: There are fewer than two rows.
     """
     batches = calibration_batches(model, context, examples, batch_size)
-    return [model_inputs(model, context, batch) for batch in batches]
+    return [Inputs(model_inputs(model, context, batch), batch) for batch in batches]
 
 
 @contextmanager

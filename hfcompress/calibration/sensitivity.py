@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from hfcompress.calibration.least_squares import WeightedSums
 from hfcompress.calibration.rows import Batch
-from hfcompress.modeling.linear import is_convolution
+from hfcompress.modeling.linear import channels_in, channels_out, is_convolution, matrix, weight_of
 from hfcompress.modeling.statistics import check_finite, counted, token_masks, tokens_read
 
 if TYPE_CHECKING:
@@ -29,9 +29,11 @@ class Sensitivity:
     Args:
         mean: Of its input, `(channels,)`, each token weighted as `weights` says; 0 where the layer has no bias to make
             up for it.
-        covariance: Of its input, `(channels, channels)`, weighted alike, about that mean.
+        covariance: Of its input, `(channels, channels)`, weighted alike, about that mean. On the narrow side of a layer
+            with no more outputs than inputs: of its output, `(outputs, outputs)`.
         gradient: Second moment of the loss's gradient with respect to its output, `(outputs, outputs)`, summed over an
-            example's tokens.
+            example's tokens. On the narrow side of a layer with more outputs than inputs: of the gradient that comes
+            through it to its input, `Wᵀ g`, `(channels, channels)`.
         weights: By call the weight of each token that counts, `(tokens,)`, 1 on average.
     """
 
@@ -39,12 +41,6 @@ class Sensitivity:
     covariance: Tensor
     gradient: Tensor
     weights: list[Tensor]
-
-
-@dataclass
-class _Sums(WeightedSums):
-    gradient: Any = 0.0
-    norms: list[Tensor] = field(default_factory=list)
 
 
 def measure_sensitivity(
@@ -55,6 +51,7 @@ def measure_sensitivity(
     focus: float,
     seed: int,
     progress: bool = False,
+    narrow: bool = False,
 ) -> dict[str, Sensitivity]:
     """Look at some of a model's layers on calibration rows: once for gradients, once for inputs.
 
@@ -69,6 +66,8 @@ def measure_sensitivity(
         focus: How far the inputs of tokens count by the gradient there: 0 all alike, 1 by its square alone.
         seed: Of the random signs.
         progress: Show a bar on stderr.
+        narrow: Take the moments of each layer's narrow side, its outputs or its inputs, which is less memory and work;
+            for linear layers alone.
 
     Returns:
         By module.
@@ -76,31 +75,92 @@ def measure_sensitivity(
     Raises:
         ModelError: Activations or gradients are NaN or infinite; the layer is named.
     """
-    sums = {name: _Sums() for name in modules}
+    layers = {name: _Layer(model.get_submodule(name), narrow) for name in modules}
     generator = torch.Generator().manual_seed(seed)
     bar = tqdm(total=2 * len(batches), desc="looking at the model", unit="batch", disable=not progress)
-    with differentiable(model), listening(model, modules) as heard:
+
+    def hear_gradient(name: str, given: Tensor, output: Tensor, mask: Tensor | None) -> None:
+        layers[name].await_gradient(name, output, mask)
+
+    with differentiable(model), listening(model, modules, hear_gradient) as run, torch.enable_grad():
         for batch in batches:
-            with torch.enable_grad():
-                surprise(model(**batch), batch, task, generator).backward()
-            for name in modules:
-                for _, output in heard.take(name):
-                    gradient = torch.zeros_like(output) if output.grad is None else output.grad  # nothing depends on it
-                    _add_gradient(sums[name], heard.counted(model, name, batch, gradient))
+            surprise(run(batch), batch, task, generator).backward()
             bar.update()
-    weights = {name: _weights(found, focus) for name, found in sums.items()}
-    with torch.no_grad(), listening(model, modules) as heard:
-        left = {name: iter(found) for name, found in weights.items()}
+    for layer in layers.values():
+        layer.weigh(focus)
+
+    def hear(name: str, given: Tensor, output: Tensor, mask: Tensor | None) -> None:
+        layers[name].add(given, output, mask)
+
+    with torch.no_grad(), listening(model, modules, hear) as run:
         for batch in batches:
-            model(**batch)
-            for name in modules:
-                for given, _ in heard.take(name):
-                    sums[name].add(heard.counted(model, name, batch, given), next(left[name]))
+            run(batch)
             bar.update()
     bar.close()
     examples = sum(len(next(iter(batch.values()))) for batch in batches)
-    biased = {name: model.get_submodule(name).bias is not None for name in modules}
-    return {name: _sensitivity(found, weights[name], examples, biased[name]) for name, found in sums.items()}
+    return {name: layers.pop(name).sensitivity(examples) for name in modules}  # each one's sums go as its result comes
+
+
+class _Layer:
+    """What is summed over the tokens of one layer.
+
+    Sums are there before what they sum: memory that comes and goes between what stays is not given back.
+
+    Args:
+        module: The layer.
+        narrow: Whether to sum on its narrow side.
+    """
+
+    def __init__(self, module: nn.Module, narrow: bool) -> None:
+        self.module = module
+        self.through = narrow and channels_out(module) > channels_in(module)
+        self.behind = narrow and not self.through
+        self.gradient = self._square(channels_in(module) if self.through else channels_out(module))
+        self.norms: list[Tensor] = []
+        self.weights: list[Tensor] = []
+        self.seen, self.inputs = WeightedSums(), WeightedSums(squared=False)
+
+    def _square(self, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(width, width, dtype=dtype, device=weight_of(self.module).device)
+
+    def _tokens(self, values: Tensor, mask: Tensor | None) -> Tensor:
+        return counted(values.detach(), mask, is_convolution(self.module))
+
+    def await_gradient(self, name: str, output: Tensor, mask: Tensor | None) -> None:
+        """Take the gradient of an output into account, once there is one."""
+        place, count = len(self.norms), len(self._tokens(output, mask))
+        self.norms.append(output.new_zeros(count))  # it stays where nothing depends on the output
+
+        def note(gradient: Tensor) -> None:
+            check_finite(gradient, name)
+            vectors = self._tokens(gradient, mask)
+            self.norms[place] = vectors.square().sum(-1)
+            vectors = vectors @ matrix(self.module) if self.through else vectors
+            self.gradient.addmm_(vectors.T, vectors)
+
+        if output.requires_grad:
+            output.register_hook(note)
+
+    def weigh(self, focus: float) -> None:
+        """Give each token its weight, call by call: partly 1, partly by its gradient's square."""
+        mean = torch.cat(self.norms).mean().clamp(min=torch.finfo(torch.float32).tiny)
+        self.weights = [(1 - focus) + focus * norms / mean for norms in self.norms]
+        self.norms = []
+        width = channels_out(self.module) if self.behind else channels_in(self.module)
+        self.seen.squares = self._square(width, torch.float64)
+        self._left = iter(self.weights)
+
+    def add(self, given: Tensor, output: Tensor, mask: Tensor | None) -> None:
+        """Take what went in, or came out, into account."""
+        inputs, weights = self._tokens(given, mask), next(self._left)
+        self.seen.add(self._tokens(output, mask) if self.behind else inputs, weights)
+        self.inputs.add(inputs, weights)
+
+    def sensitivity(self, examples: int) -> Sensitivity:
+        """Return what was found."""
+        biased = self.module.bias is not None
+        _, covariance = self.seen.moments(centred=biased)
+        return Sensitivity(self.inputs.average(centred=biased), covariance, self.gradient / examples, self.weights)
 
 
 def surprise(outputs: Any, batch: Batch, task: Task, generator: torch.Generator) -> Tensor:
@@ -110,61 +170,47 @@ def surprise(outputs: Any, batch: Batch, task: Task, generator: torch.Generator)
     product is `Σ p_c ∇log p_c ∇log p_cᵀ`. For numbers (regressions, embeddings) it is `Σ ε y`, the Fisher information
     of a normal distribution around them.
     """
-    logits, _ = task.rows(outputs, batch)
+    logits, _ = task.rows(outputs, getattr(batch, "asked", batch))
     classes = logits is not None and logits.shape[-1] > 1
     values = logits.float() if logits is not None else next(iter(outputs.values())).float()
     signs = torch.randint(0, 2, values.shape, generator=generator).to(values.device) * 2.0 - 1.0
     if not classes:
         return (signs * values).sum()
-    several = batch.get("labels") is not None and batch["labels"].is_floating_point() and batch["labels"].dim() == 2
-    if several:  # each class by itself, present or not: p(1 - p) is the information of its logit
-        chance = values.detach().sigmoid()
-        return (signs * (chance * (1 - chance)).sqrt() * values).sum()
     logs = values.log_softmax(-1)
     return (signs * logs.detach().exp().sqrt() * logs).sum()
 
 
-class Heard:
-    """What went into the layers and came out in the latest run, call by call."""
-
-    def __init__(self) -> None:
-        self.calls: dict[str, list[tuple[Tensor, Tensor]]] = {}
-
-    def take(self, name: str) -> list[tuple[Tensor, Tensor]]:
-        """Return inputs and outputs of a layer, and forget them."""
-        return self.calls.pop(name, [])
-
-    def counted(self, model: PreTrainedModel, name: str, batch: Batch, values: Any) -> Tensor:
-        """Return those vectors that are no padding's, `(tokens, width)`.
-
-        Raises:
-            ModelError: There are numbers among them that are NaN or infinite.
-        """
-        check_finite(values, name)
-        mask = token_masks(model, batch)[tokens_read(model, name)]
-        return counted(values.detach(), mask, is_convolution(model.get_submodule(name)))
+Hear = Callable[[str, Tensor, Tensor, "Tensor | None"], None]
+"""Told each time that a layer runs: its name, what goes in, what comes out, which tokens count `(batch, seq)`."""
 
 
 @contextmanager
-def listening(model: PreTrainedModel, modules: Iterable[str]) -> Iterator[Heard]:
-    """Keep what goes into some layers and comes out; outputs keep their gradients.
+def listening(model: PreTrainedModel, modules: Iterable[str], hear: Hear) -> Iterator[Callable[[Batch], Any]]:
+    """Hear some layers while the model runs.
+
+    Yields:
+        A function that runs the model on a batch and returns its outputs.
 
     Raises:
-        ModelError: While the model runs: numbers that go in are NaN or infinite; the layer is named.
+        ModelError: While the model runs: numbers that go into a layer are NaN or infinite; the layer is named.
     """
-    heard = Heard()
+    masks: dict[str, Tensor | None] = {}
     handles = []
     for place in modules:
+        side = tokens_read(model, place)
 
-        def hear(module: nn.Module, args: Any, output: Tensor, name: str = place) -> None:
+        def note(module: nn.Module, args: Any, output: Tensor, name: str = place, side: str = side) -> None:
             check_finite(args[0], name)
-            if output.requires_grad:
-                output.retain_grad()
-            heard.calls.setdefault(name, []).append((args[0].detach(), output))
+            hear(name, args[0].detach(), output, masks[side])
 
-        handles.append(model.get_submodule(place).register_forward_hook(hear))
+        handles.append(model.get_submodule(place).register_forward_hook(note))
+
+    def run(batch: Batch) -> Any:
+        masks.update(token_masks(model, batch))
+        return model(**batch)
+
     try:
-        yield heard
+        yield run
     finally:
         for handle in handles:
             handle.remove()
@@ -172,30 +218,25 @@ def listening(model: PreTrainedModel, modules: Iterable[str]) -> Iterator[Heard]
 
 @contextmanager
 def differentiable(model: PreTrainedModel) -> Iterator[None]:
-    """Let gradients flow through the activations, and into no weight but the input embeddings' own."""
+    """Let gradients flow through the activations, from the input embeddings on, and into no weight."""
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     embeddings = set(model.get_input_embeddings().parameters())
     for parameter in before:
-        parameter.requires_grad_(parameter in embeddings)
+        parameter.requires_grad_(False)
+    handles = [
+        module.register_forward_hook(_begin)
+        for module in model.modules()
+        if embeddings.intersection(module.parameters(recurse=False))
+    ]
     try:
         yield
     finally:
+        for handle in handles:
+            handle.remove()
         for parameter, state in before.items():
             parameter.requires_grad_(state)
-            if parameter in embeddings:
-                parameter.grad = None
 
 
-def _add_gradient(sums: _Sums, gradient: Tensor) -> None:
-    sums.gradient = sums.gradient + (gradient.T @ gradient).double()
-    sums.norms.append(gradient.square().sum(-1))
-
-
-def _weights(sums: _Sums, focus: float) -> list[Tensor]:
-    """Return each token's weight, call by call: partly 1, partly by its gradient's square."""
-    mean = torch.cat(sums.norms).mean().clamp(min=torch.finfo(torch.float32).tiny)
-    return [(1 - focus) + focus * norms / mean for norms in sums.norms]
-
-
-def _sensitivity(sums: _Sums, weights: list[Tensor], examples: int, biased: bool) -> Sensitivity:
-    return Sensitivity(*sums.moments(centred=biased), sums.gradient / examples, weights)
+def _begin(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    """Return a layer's output as one that gradients flow to; not the leaf itself, which nobody may change in place."""
+    return output.requires_grad_().clone() if output.is_floating_point() else output

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from hfcompress.calibration import Batch
 
 
+_NONE = torch.empty(0)
+
+
 class _StopHere(Exception):
     """Raised in a hook: what follows in the layer need not run."""
 
@@ -57,7 +60,7 @@ class Seen:
     """What was seen of a linear layer.
 
     Args:
-        inputs: What it takes.
+        inputs: What it takes; of the model as it was nothing.
         output: What it gives.
         stream: What that is added to; None for nothing.
     """
@@ -115,13 +118,14 @@ class Walk:
 
     def enter(self, number: int, stops: Sequence[Stop]) -> None:
         """Run a layer as it was, and keep what was seen at its stops."""
-        runs = [self._run(self._dense[place], number, place, stops) for place in range(len(self.batches))]
-        self._before = [seen for seen, _ in runs]
-        self._dense = [hidden for _, hidden in runs]
+        self._before = []
+        for place in range(len(self.batches)):
+            seen, self._dense[place] = self._run(self._dense[place], number, place, stops)
+            self._before.append({name: Seen(_NONE, one.output, one.stream) for name, one in seen.items()})
 
     def before(self, place: int, stop: Stop) -> Seen:
-        """Return what was seen at a stop in a batch before anything of the model was changed."""
-        return self._before[place][stop.name]
+        """Return what was seen at a stop in a batch before anything of the model was changed, once: it is forgotten."""
+        return self._before[place].pop(stop.name)
 
     def now(self, number: int, place: int, stops: Sequence[Stop]) -> dict[str, Seen]:
         """Return what is to be seen now at some stops, all those of a layer up to the last of them, by name."""
@@ -129,8 +133,8 @@ class Walk:
 
     def leave(self, number: int) -> None:
         """Run a layer as it is now, and take the hidden states to the next one."""
-        runs = [self._run(self._now[place], number, place, []) for place in range(len(self.batches))]
-        self._now = [hidden for _, hidden in runs]
+        for place in range(len(self.batches)):
+            self._now[place] = self._run(self._now[place], number, place, [])[1]
 
     def _run(
         self, hidden: Tensor, number: int, place: int, stops: Sequence[Stop], stop_there: bool = False

@@ -17,8 +17,10 @@ from hfcompress.calibration.least_squares import Fit, regression
 from hfcompress.calibration.sensitivity import Sensitivity, measure_sensitivity
 from hfcompress.calibration.walk import Stop, Walk, can_walk
 from hfcompress.config import option
-from hfcompress.factorization.decompose import Decomposition, for_outputs
-from hfcompress.factorization.layers import SeenOptions, ranks_for
+from hfcompress.factorization.comparing import comparing
+from hfcompress.factorization.decompose import Decomposition, is_low, on_narrow_side
+from hfcompress.factorization.findings import DIVERGENCE, OUTPUTS, Loss, brief_names
+from hfcompress.factorization.layers import SeenOptions, predict_ranks, ranks_for
 from hfcompress.modeling.factors import Factors, put_factors
 from hfcompress.modeling.families import FAMILIES, stacks_of
 from hfcompress.modeling.groups import places_of
@@ -27,7 +29,7 @@ from hfcompress.registry import register
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from hfcompress.context import Context
 
@@ -44,8 +46,22 @@ class ActivationConfig(SeenOptions):
         0.5, help="how far tokens count by what depends on them: 0 all alike, 1 by that alone"
     )
 
+    @property
+    def loss(self) -> Loss:
+        """What is made least."""
+        return DIVERGENCE if self.fisher else OUTPUTS
 
-@register("factorization", "activation", ActivationConfig)
+
+def predict_activation(model: PreTrainedModel, config: ActivationConfig, context: Context) -> PretrainedConfig:
+    """Return the config of the model that `activation` would make; see `predict_ranks`."""
+    layers = config.layers_of(model)
+    with evaluating(model):
+        batches = calibration_inputs(model, context, config.examples, config.batch_size)
+        known = _look(model, layers, batches, config, context)
+    return predict_ranks(model, layers, _losses(layers, known, config), config, context, config.loss)
+
+
+@register("factorization", "activation", ActivationConfig, predict=predict_activation)
 def activation(model: PreTrainedModel, config: ActivationConfig, context: Context) -> PreTrainedModel:
     """Replace linear layers by two thin ones that change least what comes out of them on calibration rows.
 
@@ -65,12 +81,10 @@ def activation(model: PreTrainedModel, config: ActivationConfig, context: Contex
         ModelError: Weights, activations or gradients are NaN or infinite; the layer is named.
     """
     layers = config.layers_of(model)
-    with evaluating(model):
+    with evaluating(model), comparing(model, context):
         batches = calibration_inputs(model, context, config.examples, config.batch_size)
-        names, task, seed = list(layers), context.task, context.seed
-        known = measure_sensitivity(model, names, batches, task, config.focus, seed, context.progress)
-        losses = {name: _decompose(module, known[name], config).losses for name, module in layers.items()}
-        ranks = ranks_for(layers, losses, config)
+        known = _look(model, layers, batches, config, context)
+        ranks = ranks_for(layers, _losses(layers, known, config), config, context, config.loss)
         _warn_of_few_tokens(ranks, known)
         if config.behind:
             ranks = _behind(model, ranks, batches, known, config, context.progress)
@@ -79,10 +93,28 @@ def activation(model: PreTrainedModel, config: ActivationConfig, context: Contex
     return model
 
 
+def _look(
+    model: PreTrainedModel,
+    layers: Mapping[str, nn.Module],
+    batches: Sequence[Batch],
+    config: ActivationConfig,
+    context: Context,
+) -> dict[str, Sensitivity]:
+    """Look at the dense model, which stays as it is."""
+    names, task, seed = list(layers), context.task, context.seed
+    return measure_sensitivity(model, names, batches, task, config.focus, seed, context.progress, narrow=True)
+
+
+def _losses(
+    layers: Mapping[str, nn.Module], known: Mapping[str, Sensitivity], config: ActivationConfig
+) -> dict[str, Tensor]:
+    return {name: _decompose(module, known[name], config).losses for name, module in layers.items()}
+
+
 def _decompose(module: nn.Module, known: Sensitivity, config: ActivationConfig) -> Decomposition:
     """Decompose a layer by what was seen of the dense model."""
     gradient = known.gradient if config.fisher else None
-    return for_outputs(matrix(module), known.covariance, known.mean, gradient)
+    return on_narrow_side(matrix(module), known.covariance, known.mean, gradient)
 
 
 def _warn_of_few_tokens(ranks: Mapping[str, int], known: Mapping[str, Sensitivity]) -> None:
@@ -90,9 +122,10 @@ def _warn_of_few_tokens(ranks: Mapping[str, int], known: Mapping[str, Sensitivit
     tokens = {name: sum(len(weights) for weights in known[name].weights) for name in ranks}
     few = [name for name, rank in ranks.items() if tokens[name] < rank]
     if few:
-        logger.warning("fewer tokens than the rank were seen at %s: give more examples", ", ".join(few))
+        logger.warning("fewer tokens than the rank were seen at %s: give more examples", brief_names(few))
 
 
+@torch.no_grad()
 def _behind(
     model: PreTrainedModel,
     ranks: Mapping[str, int],
@@ -137,5 +170,6 @@ def _branches(model: PreTrainedModel) -> dict[str, str]:
 def _refit(module: nn.Module, fit: Fit, gradient: Tensor | None, rank: int) -> Factors:
     """Return the factors that give what is wanted behind what was factorized before."""
     weight = regression(fit.covariance, fit.products, matrix(module).double().T).T
-    found = for_outputs(weight, fit.covariance, None, gradient).factors(rank)
+    covariance = weight @ fit.covariance @ weight.T if is_low(weight) else fit.covariance
+    found = on_narrow_side(weight, covariance, None, gradient).factors(rank)
     return Factors(found.down, found.up, fit.target_mean - found.up @ (found.down @ fit.mean))

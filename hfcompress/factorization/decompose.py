@@ -76,11 +76,6 @@ def for_outputs(
 ) -> Decomposition:
     """Decompose a matrix so that its outputs on real inputs change least: `E‖√G (W − M)(x − E[x])‖²` at each rank.
 
-    With `A = √G W √C` the best `M` of rank `r` keeps `A`'s first `r` singular vectors (reduced-rank regression, Izenman
-    1975). Where the matrix has no more outputs than inputs they are eigenvectors `u` of `√G W C Wᵀ √G`, and
-    `M = √G⁻¹ U Uᵀ √G W`; otherwise eigenvectors `v` of `√C Wᵀ G W √C`, and `M = W √C V Vᵀ √C⁻¹`. Neither needs a
-    Cholesky factor, which a covariance of too few rows does not have.
-
     Args:
         weight: `(outputs, inputs)`.
         covariance: Of the inputs `x`, `(inputs, inputs)`.
@@ -89,22 +84,48 @@ def for_outputs(
             then `½ tr(G ΔW C ΔWᵀ)`, what the loss grows by. None counts all outputs alike.
     """
     weight, covariance = weight.double(), covariance.double()
+    if is_low(weight):
+        return on_narrow_side(weight, weight @ covariance @ weight.T, mean, gradient)
+    return on_narrow_side(weight, covariance, mean, None if gradient is None else weight.T @ gradient.double() @ weight)
+
+
+def is_low(weight: Tensor) -> bool:
+    """Say whether a matrix `(outputs, inputs)` has no more outputs than inputs: these are then its narrow side."""
     outputs, inputs = weight.shape
-    if outputs <= inputs:
+    return outputs <= inputs
+
+
+def on_narrow_side(
+    weight: Tensor, covariance: Tensor, mean: Tensor | None = None, gradient: Tensor | None = None
+) -> Decomposition:
+    """Decompose a matrix as `for_outputs` does, from moments of its narrow side alone.
+
+    With `A = √G W √C` the best `M` of rank `r` keeps `A`'s first `r` singular vectors (reduced-rank regression, Izenman
+    1975). Where the matrix has no more outputs than inputs they are eigenvectors `u` of `√G W C Wᵀ √G`, and
+    `M = √G⁻¹ U Uᵀ √G W`; otherwise eigenvectors `v` of `√C Wᵀ G W √C`, and `M = W √C V Vᵀ √C⁻¹`. Neither needs a
+    Cholesky factor, which a covariance of too few rows does not have.
+
+    Args:
+        weight: `(outputs, inputs)`.
+        covariance: Where there are no more outputs than inputs of the outputs, `W C Wᵀ`, `(outputs, outputs)`;
+            otherwise of the inputs, `(inputs, inputs)`.
+        mean: Of the inputs, where a bias can make up for it: `(inputs,)`.
+        gradient: Second moment of the loss's gradient on the same side: `G`, or `Wᵀ G W`. None counts all outputs
+            alike.
+    """
+    weight, covariance = weight.double(), covariance.double()
+    if is_low(weight):
         root, inverse = (None, None) if gradient is None else _roots(gradient)
-        seen = weight if root is None else root @ weight
-        sizes, vectors = _eigen(seen @ covariance @ seen.T)
+        sizes, vectors = _eigen(covariance if root is None else root @ covariance @ root)
         columns = vectors if inverse is None else inverse @ vectors
-        rows = vectors.T @ seen
+        rows = vectors.T @ (weight if root is None else root @ weight)
     else:
         root, inverse = _roots(covariance)
-        seen = weight @ root
-        weighed = seen if gradient is None else gradient.double() @ seen
-        sizes, vectors = _eigen(seen.T @ weighed)
-        columns, rows = seen @ vectors, vectors.T @ inverse
+        seen = weight.T @ weight if gradient is None else gradient.double()
+        sizes, vectors = _eigen(root @ seen @ root)
+        columns, rows = weight @ (root @ vectors), vectors.T @ inverse
     half = 1.0 if gradient is None else 0.5
-    mean = None if mean is None else mean.double()
-    return Decomposition(columns, rows, half * _tail(sizes), weight, mean)
+    return Decomposition(columns, rows, half * _tail(sizes), weight, None if mean is None else mean.double())
 
 
 def _eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:

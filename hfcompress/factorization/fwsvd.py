@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,15 +11,16 @@ from tqdm.auto import tqdm
 
 from hfcompress.calibration import Batch, calibration_inputs, evaluating
 from hfcompress.calibration.sensitivity import differentiable, listening, surprise
-from hfcompress.factorization.decompose import fisher_svd
-from hfcompress.factorization.layers import SeenOptions, factorize
+from hfcompress.factorization.decompose import Decomposition, fisher_svd
+from hfcompress.factorization.findings import SEEN_WEIGHTS
+from hfcompress.factorization.layers import SeenOptions, factorize, predict_ranks
 from hfcompress.modeling.linear import channels_in, matrix
-from hfcompress.modeling.statistics import token_masks, tokens_read
+from hfcompress.modeling.statistics import check_finite
 from hfcompress.registry import register
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
+    from torch import Tensor, nn
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from hfcompress.context import Context
     from hfcompress.tasks import Task
@@ -30,7 +31,14 @@ class FwsvdConfig(SeenOptions):
     """Options of `fwsvd`."""
 
 
-@register("factorization", "fwsvd", FwsvdConfig)
+def predict_fwsvd(model: PreTrainedModel, config: FwsvdConfig, context: Context) -> PretrainedConfig:
+    """Return the config of the model that `fwsvd` would make; see `predict_ranks`."""
+    layers = config.layers_of(model)
+    losses = {name: one.losses for name, one in _decompose(model, layers, config, context).items()}
+    return predict_ranks(model, layers, losses, config, context, SEEN_WEIGHTS)
+
+
+@register("factorization", "fwsvd", FwsvdConfig, predict=predict_fwsvd)
 def fwsvd(model: PreTrainedModel, config: FwsvdConfig, context: Context) -> PreTrainedModel:
     """Replace linear layers by two thin ones, weights counting by their Fisher information, input by input.
 
@@ -48,12 +56,17 @@ def fwsvd(model: PreTrainedModel, config: FwsvdConfig, context: Context) -> PreT
         ModelError: Weights, activations or gradients are NaN or infinite; the layer is named.
     """
     layers = config.layers_of(model)
+    return factorize(model, layers, _decompose(model, layers, config, context), config, context, SEEN_WEIGHTS)
+
+
+def _decompose(
+    model: PreTrainedModel, layers: Mapping[str, nn.Module], config: FwsvdConfig, context: Context
+) -> dict[str, Decomposition]:
+    """Look at the model, which stays as it is, and decompose its layers."""
     with evaluating(model):
         batches = calibration_inputs(model, context, config.examples, config.batch_size)
         seen = input_information(model, list(layers), batches, context.task, context.seed, context.progress)
-        found = {name: fisher_svd(matrix(module), seen[name]) for name, module in layers.items()}
-        factorize(model, layers, found, config)
-    return model
+    return {name: fisher_svd(matrix(module), seen[name]) for name, module in layers.items()}
 
 
 def input_information(
@@ -74,15 +87,18 @@ def input_information(
     found = {name: torch.zeros(channels_in(model.get_submodule(name)), dtype=torch.float64) for name in modules}
     generator = torch.Generator().manual_seed(seed)
     examples = sum(len(next(iter(batch.values()))) for batch in batches)
-    with differentiable(model), listening(model, modules) as heard, torch.enable_grad():
+
+    def hear(name: str, given: Tensor, output: Tensor, mask: Tensor | None) -> None:
+        def note(gradient: Tensor) -> None:
+            check_finite(gradient, name)
+            found[name] += _squares(given, gradient, mask).to(found[name]) / examples
+
+        if output.requires_grad:
+            output.register_hook(note)
+
+    with differentiable(model), listening(model, modules, hear) as run, torch.enable_grad():
         for batch in tqdm(batches, desc="looking at the model", unit="batch", disable=not progress):
-            surprise(model(**batch), batch, task, generator).backward()
-            masks = token_masks(model, batch)
-            for name in modules:
-                for given, output in heard.take(name):
-                    if output.grad is not None:
-                        squares = _squares(given, output.grad, masks[tokens_read(model, name)])
-                        found[name] += squares.to(found[name]) / examples
+            surprise(run(batch), batch, task, generator).backward()
     return found
 
 

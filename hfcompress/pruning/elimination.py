@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hfcompress.calibration.least_squares import ridge
+from hfcompress.calibration.least_squares import with_ridge
 
 _SHARE = 32
 """One unit in so many goes at a time while the units are narrow: their order hardly depends on it."""
@@ -73,7 +73,7 @@ def eliminate(weight: Tensor, covariance: Tensor, gradient: Tensor, width: int) 
 
 def _inverse(covariance: Tensor) -> Tensor:
     wide = covariance.double()
-    return torch.linalg.inv(wide + ridge(wide)).float()
+    return torch.linalg.inv(with_ridge(wide)[0]).float()
 
 
 def _losses(seen: Tensor, inverse: Tensor, width: int) -> Tensor:
