@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +28,8 @@ class Context:
         work_dir: A folder of the step's own, which outlives a stopped run: checkpoints go here.
         earlier: Folders of the models that earlier steps made, by the name that the recipe gave them.
         progress: Whether to show a progress bar on stderr.
+        findings: What the step found out, for its record and the report; anything that JSON can hold.
+        say: Told in one line what the user should know.
     """
 
     task: Task
@@ -36,3 +39,5 @@ class Context:
     work_dir: Path
     earlier: dict[str, Path]
     progress: bool = True
+    findings: dict[str, Any] = field(default_factory=dict)
+    say: Callable[[str], None] = lambda text: None

@@ -19,6 +19,9 @@ T = TypeVar("T")
 Plan = Callable[[Any, Any, Any], Any]
 """`(config, model config, configs of earlier steps' models by name) -> model config`."""
 
+Predict = Callable[[Any, Any, Any], Any]
+"""`(model, config, context) -> model config`: neither the model nor anything on the disk is changed."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -43,7 +46,8 @@ FAMILIES = {
 class Method:
     """One registered method: its name, its config dataclass, and the class or function that does the work.
 
-    `plan` returns the config of the model that the method would make, for `--dry-run`.
+    `plan` returns the config of the model that the method would make, for `--dry-run`. `predict` does so where that
+    takes a look at weights and rows; what else it expects is left in the context's findings.
     """
 
     family: str
@@ -51,6 +55,7 @@ class Method:
     config: type
     target: Any
     plan: Plan | None = None
+    predict: Predict | None = None
 
     @property
     def help(self) -> str:
@@ -61,7 +66,9 @@ class Method:
 _methods: dict[tuple[str, str], Method] = {}
 
 
-def register(family: str, name: str, config: type, plan: Plan | None = None) -> Callable[[T], T]:
+def register(
+    family: str, name: str, config: type, plan: Plan | None = None, predict: Predict | None = None
+) -> Callable[[T], T]:
     """Enter a class or function into the list of methods.
 
     Args:
@@ -69,6 +76,7 @@ def register(family: str, name: str, config: type, plan: Plan | None = None) -> 
         name: The name that users type; unique within the family.
         config: The method's dataclass; its fields carry `help` in their metadata.
         plan: For a step that changes the architecture: what comes out, without weights.
+        predict: For one where only weights and rows say what comes out.
 
     Raises:
         ValueError: The family does not exist, or the name is taken.
@@ -80,7 +88,7 @@ def register(family: str, name: str, config: type, plan: Plan | None = None) -> 
         taken = _methods.get((family, name))
         if taken is not None and taken.target is not target:
             raise ValueError(f"{family} '{name}' is taken by {taken.target!r}; choose another name")
-        _methods[family, name] = Method(family, name, config, target, plan)
+        _methods[family, name] = Method(family, name, config, target, plan, predict)
         return target
 
     return enter

@@ -10,6 +10,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 _cache = tempfile.TemporaryDirectory(prefix="hfcompress-tests-")
 os.environ["HF_DATASETS_CACHE"] = _cache.name
+os.environ.setdefault("HF_HOME", _cache.name)
 
 import pytest
 

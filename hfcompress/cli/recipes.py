@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfcompress.cli.options import OutputOptions, ShipOptions
 from hfcompress.cli.output import Output
-from hfcompress.cli.tables import AT_MOST_NOTE, LATENCY_NOTE, plan_table, results_table
+from hfcompress.cli.tables import AT_MOST_NOTE, EXPECTED_NOTE, LATENCY_NOTE, expected_table, plan_table, results_table
 from hfcompress.errors import HfcompressError, InterruptedByUserError
 from hfcompress.processes import is_main_process
 
@@ -33,6 +33,7 @@ def run_recipe(
     from hfcompress.hub.access import check_push
     from hfcompress.pipeline.job import finished, prepare
     from hfcompress.pipeline.plan import plan_steps, trains
+    from hfcompress.pipeline.prediction import predict_first
     from hfcompress.pipeline.provenance import refuse_output
     from hfcompress.pipeline.runner import run
 
@@ -49,13 +50,16 @@ def run_recipe(
             "note: the model's head was never trained for this task, and the first step does not train it either"
         )
     if options.dry_run:
-        plans = plan_steps(job.config, job.steps, job.task, job.data)
+        predicted = predict_first(job, output.progress, output.say)
+        plans = plan_steps(job.config, job.steps, job.task, job.data, predicted)
         record = {"training_rows": len(job.data.train), "validation_rows": len(job.data.validation)}
         heading = (
             f"{record['training_rows']} training and {record['validation_rows']} validation rows; nothing was written."
         )
-        notes = [AT_MOST_NOTE] if any(plan.at_most for plan in plans) else []
-        output.result(record | {"steps": [plan.to_dict() for plan in plans]}, plan_table(plans), *notes, heading)
+        shown = [plan_table(plans), *([AT_MOST_NOTE] if any(plan.at_most for plan in plans) else [])]
+        if any(plan.expected for plan in plans):
+            shown += [expected_table(plans), EXPECTED_NOTE]
+        output.result(record | {"steps": [plan.to_dict() for plan in plans]}, *shown, heading)
         return
     done = finished(job, options.output_dir) if reuse and not options.overwrite else None
     if done is not None:

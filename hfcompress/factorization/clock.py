@@ -1,4 +1,4 @@
-"""What ranks cost by this machine's clock: one matrix against two thin ones, measured by shape."""
+"""What ranks cost by this machine's clock: one matrix against two thin ones, measured once for each shape."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from hfcompress.measure.latency import Effort, time_calls
+from hfcompress.measure.timings import time_once
 
 LENGTH = 128
 """Tokens of the text that is timed, as everywhere in the package's tables."""
@@ -16,11 +16,11 @@ LENGTH = 128
 _POINTS = 8
 """How many ranks are timed for each shape; between them time is a straight line."""
 
-_EFFORT = Effort(rounds=30, seconds=2.0)
-
 
 def time_ranks(outputs: int, inputs: int, largest: int) -> tuple[np.ndarray, float]:
-    """Measure how long a linear layer takes at each rank: a text of 128 tokens, one thread, PyTorch.
+    """Return how long a linear layer takes at each rank: a text of 128 tokens, one thread, PyTorch.
+
+    It is measured the first time on a machine, which takes two seconds, and then kept in the user's cache.
 
     Args:
         outputs: Its outputs.
@@ -32,9 +32,9 @@ def time_ranks(outputs: int, inputs: int, largest: int) -> tuple[np.ndarray, flo
     """
     points = sorted({round(rank) for rank in np.linspace(1, largest, _POINTS)}) if largest else []
     calls = {"dense": _call(outputs, inputs)} | {str(rank): _call(outputs, inputs, rank) for rank in points}
-    dense, *medians = np.median(time_calls(calls, _EFFORT), axis=0)
-    times = np.interp(np.arange(largest + 1), [0, *points], [0.0, *medians])
-    return np.maximum.accumulate(times), float(dense)
+    dense, *timed = time_once(f"linear {outputs}x{inputs}, {LENGTH} tokens, by rank", calls).values()
+    times = np.interp(np.arange(largest + 1), [0, *points], [0.0, *timed])
+    return np.maximum.accumulate(times), dense
 
 
 def _call(outputs: int, inputs: int, rank: int | None = None) -> Callable[[], object]:

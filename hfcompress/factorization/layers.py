@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import logging
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -15,17 +16,20 @@ from transformers.pytorch_utils import Conv1D
 from hfcompress.config import option
 from hfcompress.errors import Fault, RequestError
 from hfcompress.factorization.clock import time_ranks
+from hfcompress.factorization.comparing import comparing
 from hfcompress.factorization.decompose import Decomposition
+from hfcompress.factorization.findings import Loss, note_curves, note_ranks, tell_dense
 from hfcompress.factorization.ranks import Budget, Ranked, RankOptions, choose_ranks, largest_rank
-from hfcompress.modeling.factors import put_factors
+from hfcompress.measure.size import empty_model
+from hfcompress.modeling.factors import Factors, put_factors
 from hfcompress.modeling.linear import channels_in, channels_out
 from hfcompress.modeling.low_rank import whole_name
 from hfcompress.modeling.targets import TargetOptions, refuse_nan
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
-logger = logging.getLogger(__name__)
+    from hfcompress.context import Context
 
 KINDS = (nn.Linear, Conv1D)
 """What these methods factorize."""
@@ -73,41 +77,109 @@ def factorize(
     layers: Mapping[str, nn.Module],
     found: Mapping[str, Decomposition],
     options: RankOptions,
+    context: Context,
+    loss: Loss,
 ) -> PreTrainedModel:
-    """Put two thin layers in the place of each one that gains by it.
+    """Put two thin layers in the place of each one that gains by it, and note what that does to the answers.
 
     Args:
         model: Changed in place.
         layers: The layers, by name.
         found: Their decompositions.
         options: How ranks are chosen.
+        context: Gives rows, and gets the findings.
+        loss: What the decompositions make least.
 
     Raises:
         RequestError: The budget is below that of the smallest ranks.
     """
-    ranks = ranks_for(layers, {name: one.losses for name, one in found.items()}, options)
-    return put_factors(model, {name: found[name].factors(rank) for name, rank in ranks.items()})
+    ranks = ranks_for(layers, {name: one.losses for name, one in found.items()}, options, context, loss)
+    with comparing(model, context):
+        return put_factors(model, {name: found[name].factors(rank) for name, rank in ranks.items()})
 
 
-def ranks_for(layers: Mapping[str, nn.Module], losses: Mapping[str, Tensor], options: RankOptions) -> dict[str, int]:
-    """Return the rank of each layer that gains by it; the others are left out, and told in the log.
+def ranks_for(
+    layers: Mapping[str, nn.Module],
+    losses: Mapping[str, Tensor],
+    options: RankOptions,
+    context: Context | None = None,
+    loss: Loss | None = None,
+) -> dict[str, int]:
+    """Return the rank of each layer that gains by it; the others are left out, and told.
 
     Args:
         layers: The layers, by name.
         losses: Of each what is lost at rank 0, 1, 2, …, comparable from layer to layer where there is a budget.
         options: How ranks are chosen.
+        context: Gets the findings.
+        loss: What `losses` count.
 
     Raises:
         RequestError: The budget is below that of the smallest ranks.
     """
+    known = _known(layers, losses, options)
+    ranks = choose_ranks(known, options)
+    if context is not None and loss is not None:
+        note_ranks(context, known, ranks, options, loss)
+        note_curves(context, layers, known, loss)
+        tell_dense(context, known, ranks, options)
+    return {name: rank for name, rank in ranks.items() if rank is not None}
+
+
+def predict_ranks(
+    model: PreTrainedModel,
+    layers: Mapping[str, nn.Module],
+    losses: Mapping[str, Tensor],
+    options: RankOptions,
+    context: Context,
+    loss: Loss,
+) -> PretrainedConfig:
+    """Return the config of the model that a step would make, and note what loss and time are expected.
+
+    Args:
+        model: Stays as it is.
+        layers: The layers, by name.
+        losses: Of each what is lost at rank 0, 1, 2, ….
+        options: How ranks are chosen.
+        context: Gets the findings.
+        loss: What `losses` count.
+
+    Raises:
+        RequestError: The budget is below that of the smallest ranks.
+    """
+    known = _known(layers, losses, options)
+    ranks = choose_ranks(known, options)
+    found = note_ranks(context, known, ranks, options, loss)
+    found |= _milliseconds(known, ranks)
+    tell_dense(context, known, ranks, options)
+    skeleton = empty_model(copy.deepcopy(model.config), context.task)
+    put_factors(skeleton, {name: _nothing(layers[name], rank) for name, rank in ranks.items() if rank is not None})
+    return skeleton.config
+
+
+def _milliseconds(known: Mapping[str, Ranked], ranks: Mapping[str, int | None]) -> dict[str, float]:
+    """Return how long the layers take, one text of 128 tokens after each, as they are and with their ranks."""
+    shapes = {(layer.outputs, layer.inputs): layer.largest for layer in known.values()}
+    times = {shape: time_ranks(*shape, largest) for shape, largest in shapes.items()}
+    before = after = 0.0
+    for name, layer in known.items():
+        by_rank, whole = times[layer.outputs, layer.inputs]
+        rank = ranks[name]
+        before += whole
+        after += whole if rank is None else float(by_rank[rank])
+    return {"milliseconds": after, "dense_milliseconds": before}
+
+
+def _nothing(module: nn.Module, rank: int) -> Factors:
+    """Return factors without memory for their values."""
+    shapes = (rank, channels_in(module)), (channels_out(module), rank)
+    return Factors(*(torch.empty(shape, device="meta") for shape in shapes))
+
+
+def _known(layers: Mapping[str, nn.Module], losses: Mapping[str, Tensor], options: RankOptions) -> dict[str, Ranked]:
     what = options.budget[0] if options.budget else "parameters"
     times: dict[tuple[int, int], tuple[np.ndarray, float]] = {}
-    known = {name: _ranked(module, losses[name], what, times) for name, module in layers.items()}
-    ranks = choose_ranks(known, options)
-    dense = [name for name, rank in ranks.items() if rank is None]
-    if dense:
-        logger.info("left as they are, since they would not gain: %s", ", ".join(dense))
-    return {name: rank for name, rank in ranks.items() if rank is not None}
+    return {name: _ranked(module, losses[name], what, times) for name, module in layers.items()}
 
 
 def _ranked(

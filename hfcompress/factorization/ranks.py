@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -15,6 +16,9 @@ from hfcompress.errors import Fault, RequestError
 
 Share = Annotated[float, Interval(gt=0, le=1)]
 Budget = Literal["parameters", "macs", "latency"]
+
+_OPTION: dict[Budget, str] = {"parameters": "target_params", "macs": "target_macs", "latency": "target_latency"}
+"""The option that budgets each."""
 
 _DENSE = np.iinfo(np.int64).max
 """Stands for a layer that stays as it is, where ranks are offered to a budget."""
@@ -48,12 +52,8 @@ class RankOptions:
     @property
     def budget(self) -> tuple[Budget, float] | None:
         """What is budgeted, and the share that is kept; None where ranks are chosen layer by layer."""
-        budgets: dict[Budget, float | None] = {
-            "parameters": self.target_params,
-            "macs": self.target_macs,
-            "latency": self.target_latency,
-        }
-        return next(((what, share) for what, share in budgets.items() if share is not None), None)
+        shares: dict[Budget, float | None] = {what: getattr(self, option) for what, option in _OPTION.items()}
+        return next(((what, share) for what, share in shares.items() if share is not None), None)
 
 
 CHOICES = ("rank", "rank_ratio", "energy", "target_params", "target_macs", "target_latency")
@@ -101,13 +101,27 @@ def choose_ranks(layers: Mapping[str, Ranked], options: RankOptions) -> dict[str
         options: How.
 
     Raises:
-        RequestError: The budget is less than what the smallest ranks cost.
+        RequestError: The budget is less than what the smallest ranks cost; the best that can be had is offered.
     """
     if options.budget is None:
         return {name: _rank_of(layer, options) for name, layer in layers.items()}
+    what, share = options.budget
     whole = sum(layer.dense_cost for layer in layers.values())
-    chosen = choose({name: _offer(layer, options) for name, layer in layers.items()}, options.budget[1] * whole)
+    offers = {name: _offer(layer, options) for name, layer in layers.items()}
+    least = sum(float(offer.costs.min()) for offer in offers.values()) / whole
+    if share < least:
+        problem = f"{share:g} of the layers' {what} cannot be met."
+        raise RequestError(Fault(_OPTION[what], problem, _best(least, options.multiple)))
+    chosen = choose(offers, share * whole)
     return {name: None if rank == _DENSE else rank for name, rank in chosen.items()}
+
+
+def _best(least: float, multiple: int) -> str:
+    """Say what can be had where a budget cannot be met."""
+    if least >= 1:
+        return "No rank costs less than the layers as they are."
+    best = f"The smallest possible model takes {math.ceil(1000 * least) / 1000:g}: give that or more"
+    return best + (", or a smaller multiple." if multiple > 1 else ".")
 
 
 def _rank_of(layer: Ranked, options: RankOptions) -> int | None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hfcompress.factorization.decompose import Decomposition
 from hfcompress.factorization.decompose import svd as decompose
-from hfcompress.factorization.layers import LinearOptions, factorize
+from hfcompress.factorization.findings import WEIGHTS
+from hfcompress.factorization.layers import LinearOptions, factorize, predict_ranks
 from hfcompress.modeling.linear import matrix
 from hfcompress.registry import register
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from torch import nn
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from hfcompress.context import Context
 
@@ -21,7 +25,14 @@ class SvdConfig(LinearOptions):
     """Options of `svd`."""
 
 
-@register("factorization", "svd", SvdConfig)
+def predict_svd(model: PreTrainedModel, config: SvdConfig, context: Context) -> PretrainedConfig:
+    """Return the config of the model that `svd` would make; see `predict_ranks`."""
+    layers = config.layers_of(model)
+    losses = {name: one.losses for name, one in _decompose(layers).items()}
+    return predict_ranks(model, layers, losses, config, context, WEIGHTS)
+
+
+@register("factorization", "svd", SvdConfig, predict=predict_svd)
 def svd(model: PreTrainedModel, config: SvdConfig, context: Context) -> PreTrainedModel:
     """Replace linear layers by two thin ones that are nearest to their weights; knows nothing of the data.
 
@@ -31,12 +42,15 @@ def svd(model: PreTrainedModel, config: SvdConfig, context: Context) -> PreTrain
     Args:
         model: The model; changed in place.
         config: Which layers, and their ranks.
-        context: Not used.
+        context: Gets the findings; its rows tell how far the answers move.
 
     Raises:
         RequestError: The filters match nothing, or the budget cannot be met.
         ModelError: Weights are NaN or infinite.
     """
     layers = config.layers_of(model)
-    found = {name: decompose(matrix(module)) for name, module in layers.items()}
-    return factorize(model, layers, found, config)
+    return factorize(model, layers, _decompose(layers), config, context, WEIGHTS)
+
+
+def _decompose(layers: Mapping[str, nn.Module]) -> dict[str, Decomposition]:
+    return {name: decompose(matrix(module)) for name, module in layers.items()}

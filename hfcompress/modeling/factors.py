@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hfcompress.modeling.building import build_model
+from hfcompress.modeling.embedding_tables import merge_embeddings
 from hfcompress.modeling.low_rank import LowRankLinear, low_rank_like
 from hfcompress.modeling.simplify import simplify
 from hfcompress.modeling.structure import Structure, record, relative_name, structure_of, write_structure
@@ -69,6 +70,7 @@ def merge(model: PreTrainedModel) -> PreTrainedModel:
         model: Changed in place. What a stock config can say is a stock model again.
     """
     structure = structure_of(model.config)
+    merge_embeddings(model, structure)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LowRankLinear)}
     stock = _stock_shapes(model) if layers else {}
     for name, module in layers.items():

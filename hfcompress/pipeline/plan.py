@@ -15,6 +15,8 @@ from hfcompress.training.options import DEFAULTS
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+    from hfcompress.pipeline.prediction import Prediction
+
 _FLOAT = 4
 _TRAINING_COPIES = 4
 """Weights, gradients and Adam's two averages."""
@@ -32,6 +34,8 @@ class StepPlan:
         optimizer_steps: Of training; 0 for a step that does not train.
         disk_bytes: Two checkpoints at the most, and the model.
         at_most: How much is left is only known once the step has looked at the model and the data.
+        expected: What the step found out, where it has looked; None where it has not.
+        waits: Whether it could look, but only at the model that the step before will have made.
     """
 
     name: str
@@ -41,13 +45,17 @@ class StepPlan:
     optimizer_steps: int
     disk_bytes: int
     at_most: bool = False
+    expected: dict[str, Any] | None = None
+    waits: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         return asdict(self)
 
 
-def plan_steps(config: PretrainedConfig, steps: list[Step], task: Task, data: TaskData) -> list[StepPlan]:
+def plan_steps(
+    config: PretrainedConfig, steps: list[Step], task: Task, data: TaskData, predicted: Prediction | None = None
+) -> list[StepPlan]:
     """Plan steps from configs alone: no weights are loaded, nothing is written.
 
     Args:
@@ -55,31 +63,39 @@ def plan_steps(config: PretrainedConfig, steps: list[Step], task: Task, data: Ta
         steps: What would be done.
         task: Decides the class.
         data: Its rows are counted.
+        predicted: What the first step would make, where it has looked at the model.
     """
-    plans = []
+    plans: list[StepPlan] = []
     made: dict[str, PretrainedConfig] = {}
     before = measure_size(config, task)
     at_most = False
     for step in steps:
-        planned = step.method.plan(step.config, config, made) if step.method.plan is not None else config
-        # What pruning removes is in the data, unless the plan says it; what was unknown stays so in later steps.
-        at_most |= step.method.family in ("pruning", "factorization") and planned == config
+        known = predicted if not plans else None
+        if known is not None:
+            planned = known.config
+        else:
+            planned = step.method.plan(step.config, config, made) if step.method.plan is not None else config
+            # What pruning removes is in the data, unless the plan says it; what was unknown stays so in later steps.
+            at_most |= step.method.family in ("pruning", "factorization") and planned == config
         config = made[step.name] = planned
         size = measure_size(config, task)
         trained = trains(step)
         copies = _TRAINING_COPIES if trained else 1
         taught = trained and hasattr(step.config, "teacher") and getattr(step.config, "teaches", True)
         teacher = before.parameters if taught else 0
+        held = max(before.parameters, size.parameters) if known is not None else size.parameters
         rows = len(data.with_unlabeled) if taught else len(data.train)
         plans.append(
             StepPlan(
                 name=step.name,
                 parameters=size.parameters,
                 macs=size.macs,
-                memory_bytes=_FLOAT * (copies * size.parameters + teacher),
+                memory_bytes=_FLOAT * (copies * held + teacher),
                 optimizer_steps=optimizer_steps(step.config.training, rows) if trained else 0,
                 disk_bytes=_FLOAT * size.parameters * (2 * (copies - 1) + 1),
                 at_most=at_most,
+                expected=None if known is None else known.findings,
+                waits=bool(plans) and step.method.predict is not None,
             )
         )
         before = size

@@ -18,7 +18,6 @@ from hfcompress.context import Context
 from hfcompress.errors import InterruptedByUserError, RequestError
 from hfcompress.export.run import export_onnx
 from hfcompress.folders import move_into_place, require_space, work_folder
-from hfcompress.labels import label_settings
 from hfcompress.measure.quality import predict, score
 from hfcompress.modeling.load import load_model, load_processor
 from hfcompress.pipeline import provenance
@@ -26,6 +25,7 @@ from hfcompress.pipeline.emissions import measure_emissions, total
 from hfcompress.pipeline.finishing import finish, onnx_models
 from hfcompress.pipeline.job import Job
 from hfcompress.pipeline.plan import plan_steps
+from hfcompress.pipeline.prediction import starting_model
 from hfcompress.pipeline.recipe import ORIGINAL, Step
 from hfcompress.pipeline.record import data_record, recipe_record, source_of
 from hfcompress.processes import is_main_process
@@ -94,7 +94,7 @@ def _run_steps(job: Job, work: Path, output_dir: Path, progress: bool, say: Call
         title = f"step {index + 1} of {len(job.steps)}: {label}"
         done = _reuse(job, index, work, output_dir)
         say(f"{title} is done already" if done else title)
-        folders[step.name] = done or _run_step(job, index, work, folders, progress)
+        folders[step.name] = done or _run_step(job, index, work, folders, progress, say)
     return folders
 
 
@@ -109,7 +109,9 @@ def _reuse(job: Job, index: int, work: Path, output_dir: Path) -> Path | None:
     return next((place for place in places if (place / _DONE).is_file()), None)
 
 
-def _run_step(job: Job, index: int, work: Path, folders: dict[str, Path], progress: bool) -> Path:
+def _run_step(
+    job: Job, index: int, work: Path, folders: dict[str, Path], progress: bool, say: Callable[[str], None]
+) -> Path:
     """Run one step and leave its model, complete, in a folder of its own."""
     step = job.steps[index]
     folder = work / _step_folder(job, index)
@@ -120,9 +122,9 @@ def _run_step(job: Job, index: int, work: Path, folders: dict[str, Path], progre
     torch.manual_seed(job.recipe.seed)
     start = time.perf_counter()
     try:
-        model = load_model(str(before), job.task) if before else _starting_model(job)
+        model = load_model(str(before), job.task) if before else starting_model(job)
         processor = load_processor(str(before) if before else job.recipe.model, job.task)
-        context = Context(job.task, job.data, processor, job.recipe.seed, scratch, folders, progress)
+        context = Context(job.task, job.data, processor, job.recipe.seed, scratch, folders, progress, say=say)
         with measure_emissions(is_main_process()) as emissions:
             model = step.method.target(model, step.config, context)
     except RequestError:
@@ -173,6 +175,7 @@ def _record_step(
         **spent,
         "before": _read(before)["after"] if before else None,
         "after": quality.to_dict(),
+        **({"findings": context.findings} if context.findings else {}),
     }
     provenance.write_json(made / _DONE, record)
 
@@ -181,11 +184,6 @@ def _wait_for_everyone() -> None:
     """Under `accelerate launch` or `torchrun`: the others go on once the main process has saved."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
-
-
-def _starting_model(job: Job) -> PreTrainedModel:
-    settings = label_settings(job.config) if job.task.names_labels else {}
-    return load_model(job.recipe.model, job.task, **settings)
 
 
 def _read(folder: Path) -> dict[str, Any]:

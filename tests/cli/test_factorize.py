@@ -7,6 +7,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 import hfcompress as package  # noqa: F401
 from hfcompress import registry
 from hfcompress.modeling.low_rank import LowRankLinear
+from hfcompress.modeling.low_rank_embedding import LowRankEmbedding
 from tests.cli.support import hfcompress, tree
 from tests.tiny import GOOD
 
@@ -30,7 +31,8 @@ def test_it_makes_a_smaller_model_that_pipelines_load(method, factorize, tmp_pat
     done = factorize("--method", method, "--target-params", "0.7", "--multiple", "4")
     assert done.code == 0, done.err
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
-    assert any(isinstance(module, LowRankLinear) for module in model.modules())
+    thin = any(isinstance(module, LowRankLinear | LowRankEmbedding) for module in model.modules())
+    assert thin is (method != "head_size")  # it makes layers narrower that are there
     before, after = done.json["results"]
     assert after["parameters"] == model.num_parameters() < before["parameters"]
     (answer,) = pipeline("text-classification", model=str(tmp_path / "out"), device="cpu")([" ".join(GOOD[:3])])
@@ -51,10 +53,10 @@ def test_it_goes_on_with_pruning_and_onnx(factorize, csv, tmp_path, brisk):
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        ((), "--method: is missing. Allowed: activation, fwsvd, svd."),
+        ((), f"--method: is missing. Allowed: {', '.join(METHODS)}."),
         (("--method", "svd"), "nothing says what the ranks are to be"),
         (("--method", "svd", "--rank", "0"), "--rank"),
-        (("--method", "svd", "--rank", "4", "--examples", "9"), "is an option of activation and fwsvd"),
+        (("--method", "svd", "--rank", "4", "--examples", "9"), "is an option of activation, embeddings, fwsvd and head_size"),
     ],
 )
 def test_bad_flags_are_refused(words, fault, factorize, tmp_path):

@@ -103,7 +103,7 @@ def test_page_fits_and_every_figure_is_seen(browser, page, width):
         "return [...document.querySelectorAll('main svg')].map(s => [s.getBoundingClientRect().left,"
         " s.getBoundingClientRect().right, s.getBoundingClientRect().height])"
     )
-    assert len(sizes) == 11
+    assert len(sizes) == 14
     for left, right, height in sizes:
         assert 0 <= left < right <= inner
         assert right - left > 250
@@ -138,10 +138,10 @@ def test_examples_are_filtered(browser, page):
 def test_sections_are_reached_by_keyboard(browser, page):
     show(browser, page)
     reached = []
-    for _ in range(9):
+    for _ in range(10):
         browser.switch_to.active_element.send_keys("\ue004")
         reached.append(browser.execute_script("return document.activeElement.getAttribute('href')"))
-    sections = ["table", "trade", "latency", "size", "layers", "classes", "examples", "made"]
+    sections = ["table", "trade", "latency", "size", "layers", "ranks", "classes", "examples", "made"]
     assert reached == ["#main", *(f"#{name}" for name in sections)]
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.errors import Fault, RequestError
-from hfcompress.measure.report import classes, details, drawing, figures, latency, structure, summary, text
+from hfcompress.measure.report import classes, details, drawing, figures, latency, low_rank, structure, summary, text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIGURES = ("quality_latency", "quality_size", "latency", "components", "layers", "classes")
+FIGURES = ("quality_latency", "quality_size", "latency", "components", "layers", "expected_loss", "ranks", "classes")
 
 
 def report_available() -> bool:
@@ -46,7 +46,7 @@ def write_report(measurements: Mapping[str, Any], record: Mapping[str, Any] | No
         raise RequestError(Fault("report", "the measurements hold no model.", "Run: hfcompress bench --model M"))
     folder.mkdir(parents=True, exist_ok=True)
     pictures = folder / "figures"
-    drawn = _draw(measurements, pictures)
+    drawn = _draw(measurements, record, pictures)
     for name in FIGURES:
         if name not in drawn:
             (pictures / f"{name}.png").unlink(missing_ok=True)
@@ -55,7 +55,7 @@ def write_report(measurements: Mapping[str, Any], record: Mapping[str, Any] | No
     return [page, *(pictures / f"{name}.png" for name in drawn)]
 
 
-def _draw(measurements: Mapping[str, Any], folder: Path) -> dict[str, list[str]]:
+def _draw(measurements: Mapping[str, Any], record: Mapping[str, Any] | None, folder: Path) -> dict[str, list[str]]:
     """Write PNG files and return SVG elements by figure, in the order of the page; figures without data are absent."""
     main = summary.main_metric(measurements)
     drawn = {}
@@ -79,6 +79,9 @@ def _draw(measurements: Mapping[str, Any], folder: Path) -> dict[str, list[str]]
                 drawn[name] = [drawing.to_svg(figure, name, title)]
     drawn["latency"] = _draw_latency(measurements, folder)
     drawn["layers"] = _draw_layers(measurements, folder)
+    found = [one for _, one in low_rank.findings(record)]
+    drawn["expected_loss"] = _draw_losses(found, folder)
+    drawn["ranks"] = _draw_ranks(found, folder)
     return {name: drawn[name] for name in FIGURES if drawn.get(name)}
 
 
@@ -114,6 +117,35 @@ def _draw_layers(measurements: Mapping[str, Any], folder: Path) -> list[str]:
             for axes, one in zip(all_axes, shown, strict=False):
                 structure.draw_structure(axes, one, shown, structure.deepest(shown))
             drawing.to_png(figure, folder / "layers.png")
+    return drawn
+
+
+def _draw_losses(found: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
+    """Draw the expected loss of each low-rank step; the card gets the last one's."""
+    drawn = []
+    with drawing.style("expected_loss"):
+        for place, one in enumerate(found):
+            figure = low_rank.draw_losses(one)
+            if figure is not None:
+                drawn.append(drawing.to_svg(figure, f"expected_loss-{place}", "Expected loss by what is kept"))
+                drawing.to_png(figure, folder / "expected_loss.png")
+    return drawn
+
+
+def _draw_ranks(found: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
+    """Draw what each kind of layer loses by rank, by itself for the page, and all together for the card."""
+    panels = [panel for one in found for panel in low_rank.panels(one)]
+    drawn = []
+    with drawing.style("ranks"):
+        for place, panel in enumerate(panels):
+            figure, (axes,) = drawing.new_figure(low_rank.HEIGHT)
+            low_rank.draw_panel(axes, panel)
+            drawn.append(drawing.to_svg(figure, f"ranks-{place}", f"Lost by rank, {panel.name}"))
+        if panels:
+            figure, all_axes = _grid(len(panels), low_rank.HEIGHT)
+            for axes, panel in zip(all_axes, panels, strict=False):
+                low_rank.draw_panel(axes, panel)
+            drawing.to_png(figure, folder / "ranks.png")
     return drawn
 
 
@@ -156,6 +188,7 @@ def _render(measurements: Mapping[str, Any], record: Mapping[str, Any] | None, d
         parts=details.component_rows(measurements),
         timed=details.latency_rows(measurements),
         rounds=latency.rounds_of(latency.panels(measurements)),
+        low_rank=low_rank.blocks(record),
         classes=classes.class_blocks(measurements),
         examples=details.example_rows(measurements),
         examples_total=measurements.get("examples_total") or len(measurements.get("examples") or ()),

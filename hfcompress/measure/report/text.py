@@ -10,6 +10,7 @@ from typing import Any
 
 _SHARES = ("accuracy", "f1", "precision", "recall", "exact_match", "rouge")
 _HIDDEN = {"Cc", "Cs", "Co", "Cn"}
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])  # would turn the rest of a sentence around
 
 
@@ -74,6 +75,15 @@ def plain(value: float) -> str:
     size = abs(value)
     form = ".3f" if size < 10 else ",.1f" if size < 1e3 else ",.0f" if size < 1e6 else ".3g"
     return minus(format(value, form))
+
+
+def scientific(value: float, digits: int = 2) -> str:
+    """Return a number with a few digits, a very small or large one times a power of ten."""
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return minus(f"{float(f'{value:.{digits}g}'):g}")
+    mantissa, power = f"{value:.{digits - 1}e}".split("e")
+    raised = str(int(power)).translate(_RAISED)
+    return f"10{raised}" if mantissa == "1" else f"{minus(mantissa)} × 10{raised}"
 
 
 def minus(text: str) -> str:

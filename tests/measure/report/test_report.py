@@ -55,6 +55,10 @@ def hostile():
     measurements["examples"] = [{"input": text, "label": text, "answers": answers} for text in HOSTILE]
     record["steps"][0]["config"] = {HOSTILE[0]: HOSTILE[1]}
     record["description"] = HOSTILE[0]
+    found = record["steps"][1]["findings"]["low_rank"]
+    found |= {"loss": HOSTILE[0], "cost": HOSTILE[1], "predicted_loss": HOSTILE[2], "by_ratio": [HOSTILE[3], [1]]}
+    for place, layer in enumerate(found["layers"]):
+        layer |= {"name": HOSTILE[place % len(HOSTILE)], "rank": HOSTILE[1] if place % 2 else 9}
     return measurements, record
 
 
@@ -87,7 +91,7 @@ def test_links_and_labels_point_at_something(page):
     labels = [each for _, a in page.elements if "aria-labelledby" in a for each in a["aria-labelledby"].split()]
     clips = [re.search(r"#([^)]*)", a["clip-path"])[1] for _, a in page.elements if "clip-path" in a]
     assert {each.removeprefix("#") for each in anchors + used} | set(labels) | set(clips) <= set(page.ids)
-    assert len(anchors) == 9
+    assert len(anchors) == 10
 
 
 def test_page_loads_nothing(written, page):
@@ -139,10 +143,10 @@ def test_page_holds_classes_confusion_examples_and_how_it_was_made(page):
 
 def test_every_table_has_a_caption_and_headings_for_its_columns(page):
     tables = len(page.tags("table"))
-    assert tables == len(page.tags("caption")) == 13
+    assert tables == len(page.tags("caption")) == 14
     assert all(a.get("scope") in ("col", "row") for a in page.tags("th"))
     svgs = page.tags("svg")
-    assert len(svgs) == 11
+    assert len(svgs) == 14
     assert all(a["role"] == "img" and a["aria-labelledby"] for a in svgs)
 
 
@@ -174,7 +178,7 @@ def test_long_texts_are_cut_and_what_cannot_be_shown_is_replaced(attacked):
 
 def test_many_classes_are_numbered_and_folded(attacked):
     found = read(attacked)
-    assert len(found.tags("details")) == 1 + 5
+    assert len(found.tags("details")) == 2 + 5
     assert [row[1:] for row in found.rows if len(row) == 31 and not row[0].strip()][0] == [
         f" {n}" for n in range(1, 31)
     ]
@@ -199,6 +203,7 @@ def test_one_model_without_data_classes_or_latency(tmp_path):
 
 def test_regression_has_no_classes_and_no_percent(tmp_path):
     measurements, record = realistic()
+    del record["steps"][1]["findings"]
     measurements["models"] = measurements["models"][:2]
     for model in measurements["models"]:
         metrics = {"spearman": 0.853, "mean_squared_error": float("nan")}
