@@ -6,6 +6,7 @@ written to benchmarks/results/low_rank.json as soon as it is done; one that is t
 
     python benchmarks/low_rank.py --models minilm
     python benchmarks/low_rank.py --models mpnet --methods svd,activation+fisher --ranks shared --shares 0.5
+    python benchmarks/low_rank.py --models minilm --methods head_size,embeddings --ranks shared --shares 0.5,0.25
     python benchmarks/low_rank.py --seconds                         # on a quiet machine
     python benchmarks/low_rank.py --latency                         # of the first seed's, on a quiet machine
     python benchmarks/low_rank.py --table
@@ -20,7 +21,9 @@ from quality import teacher
 from report import Record
 
 from hfcompress.factorization.activation import ActivationConfig, activation
+from hfcompress.factorization.embeddings import EmbeddingsConfig, embeddings
 from hfcompress.factorization.fwsvd import FwsvdConfig, fwsvd
+from hfcompress.factorization.head_size import HeadSizeConfig, head_size
 from hfcompress.factorization.svd import SvdConfig, svd
 
 RECORD = Record("low_rank", __doc__.split("\n")[0])
@@ -31,6 +34,18 @@ METHODS = {
     "activation": (activation, ActivationConfig, {"fisher": False, "focus": 0.0}),
     "activation+fisher": (activation, ActivationConfig, {}),
 }
+PARTS = {
+    "head_size": (head_size, HeadSizeConfig, {}, "attention"),
+    "head_size, weights alone": (head_size, HeadSizeConfig, {"data": False}, "attention"),
+    "embeddings": (embeddings, EmbeddingsConfig, {}, "the table of tokens"),
+    "embeddings, weights alone": (
+        embeddings,
+        EmbeddingsConfig,
+        {"fisher": False, "frequency": False},
+        "the table of tokens",
+    ),
+}
+"""Methods for a part of the model, and which; shares are of its parameters."""
 RANKS = {"alike": "rank_ratio", "shared": "target_params"}
 
 
@@ -72,7 +87,7 @@ def _measure(model, method, ranks, share, seed):
 
 def _method(method, ranks, share):
     """Return a function that factorizes a model in a context."""
-    step, config, options = METHODS[method]
+    step, config, options, *_ = (METHODS | PARTS)[method]
     return lambda model, context: step(model, config(**{RANKS[ranks]: share}, **options), context)
 
 
@@ -86,7 +101,7 @@ def _sources(model):
 
 def tables(result):
     """Return the results in Markdown: accuracy by method and share, then the ONNX files' times."""
-    return "\n\n".join(part for part in (accuracy_table(result), latency_table(result)) if part)
+    return "\n\n".join(part for part in (accuracy_table(result), parts_table(result), latency_table(result)) if part)
 
 
 def accuracy_table(result):
@@ -94,6 +109,8 @@ def accuracy_table(result):
     found = {}
     for name, cell in result["cells"].items():
         model, method, ranks, share, _ = name.split("/")
+        if method in PARTS:
+            continue
         row = found.setdefault((model, -float(share), ranks), {})
         row.setdefault(method, []).append(100 * (cell["accuracy"] - cell["dense_accuracy"]))
     lines = [f"| model | parameters kept | ranks | {' | '.join(METHODS)} |", "|---" * (3 + len(METHODS)) + "|"]
@@ -101,6 +118,23 @@ def accuracy_table(result):
         cells = [_cell(row.get(method, [])) for method in METHODS]
         lines.append(f"| {TITLES[model]} | {-share:.0%} | {ranks} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def parts_table(result):
+    """Return a row for each model and method for a part of it, by how much of the part is kept; nothing without any."""
+    found = {}
+    for name, cell in result["cells"].items():
+        model, method, _, share, _ = name.split("/")
+        if method in PARTS:
+            row = found.setdefault((model, method), {})
+            row.setdefault(float(share), []).append(100 * (cell["accuracy"] - cell["dense_accuracy"]))
+    shares = sorted({share for row in found.values() for share in row}, reverse=True)
+    lines = [f"| model | method | of | {' | '.join(f'{share:.0%}' for share in shares)} |"]
+    lines.append("|---" * (3 + len(shares)) + "|")
+    for (model, method), row in sorted(found.items()):
+        cells = " | ".join(_cell(row.get(share, [])) for share in shares)
+        lines.append(f"| {TITLES[model]} | {method} | {PARTS[method][-1]} | {cells} |")
+    return "\n".join(lines) if found else ""
 
 
 def _cell(drops):

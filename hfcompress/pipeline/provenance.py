@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from hfcompress.modeling.shapes import is_shape
 from hfcompress.sources import is_local, resolve, sha256
 
 FILE_NAME = "compression.json"
+
+_NUMBERS = re.compile(r"\[\n([\s\d.,eE+-]+)\]")
+"""A list of numbers over several lines, which no text in JSON has."""
 
 
 def source_record(source: str) -> dict[str, Any]:
@@ -76,7 +80,8 @@ def refuse_output(output_dir: Path, overwrite: bool) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file whole or not at all; lists of numbers stand in one line."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values, indent=2, default=str) + "\n", encoding="utf-8")
+    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", json.dumps(values, indent=2, default=str))
+    partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)

@@ -56,7 +56,7 @@ def test_it_goes_on_with_pruning_and_onnx(factorize, csv, tmp_path, brisk):
         ((), f"--method: is missing. Allowed: {', '.join(METHODS)}."),
         (("--method", "svd"), "nothing says what the ranks are to be"),
         (("--method", "svd", "--rank", "0"), "--rank"),
-        (("--method", "svd", "--rank", "4", "--examples", "9"), "is an option of activation, embeddings, fwsvd and head_size"),
+        (("--method", "svd", "--rank", "4", "--examples", "9"), "is an option of activation,"),
     ],
 )
 def test_bad_flags_are_refused(words, fault, factorize, tmp_path):

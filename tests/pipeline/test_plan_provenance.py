@@ -65,6 +65,14 @@ def test_fingerprints_differ_when_a_part_does():
     assert all(len(text) == 12 for text in found)
 
 
+def test_lists_of_numbers_stand_in_one_line_and_all_else_as_json_has_it(tmp_path):
+    values = {"curve": [1.0, 0.5, 1e-05], "text": "[\n1,  2\n]", "both": [1, "a"], "none": [], "inside": [[1, 2], [3]]}
+    provenance.write_json(tmp_path / "found.json", values)
+    text = (tmp_path / "found.json").read_text()
+    assert json.loads(text) == values
+    assert '"curve": [1.0, 0.5, 1e-05],' in text
+
+
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "record.json"
     provenance.write_json(path, {"a": 1})
