@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
     from hfcompress.context import Context
     from hfcompress.tasks import Task
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -93,7 +90,7 @@ def embeddings(model: PreTrainedModel, config: EmbeddingsConfig, context: Contex
                 moments = loss_moments(model, name, batches, context.task, context.seed, context.progress)
     weight = weight_of(table).detach()
     found = decompose_table(weight, counts, moments)
-    rank = _rank(name, weight, found, config)
+    rank = _rank(name, weight, found, config, context)
     if rank is not None:
         factors = found.factors(rank)
         put_embedding(model, name, weight.double() @ factors.down.T, factors.up)
@@ -172,8 +169,8 @@ def loss_moments(
     return total / sum(len(next(iter(batch.values()))) for batch in batches)
 
 
-def _rank(name: str, weight: Tensor, found: Decomposition, config: EmbeddingsConfig) -> int | None:
-    """Return the rank that was asked for; None, which is told in the log, where the table would not get smaller.
+def _rank(name: str, weight: Tensor, found: Decomposition, config: EmbeddingsConfig, context: Context) -> int | None:
+    """Return the rank that was asked for; None, which is told, where the table would not get smaller.
 
     Raises:
         RequestError: The budget is below that of the smallest rank.
@@ -184,11 +181,7 @@ def _rank(name: str, weight: Tensor, found: Decomposition, config: EmbeddingsCon
     rank = choose_ranks({name: known}, config)[name]
     if rank is None:
         most = f"less than {known.largest + 1}" if known.largest else "none that is smaller"
-        logger.warning(
-            "%s is left as it is, since it would not gain: of %d x %d a rank of %s saves bytes",
-            name,
-            tokens,
-            width,
-            most,
+        context.say(
+            f"{name} stays as it is, since it would not gain: of {tokens} x {width} a rank of {most} saves bytes"
         )
     return rank

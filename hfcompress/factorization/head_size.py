@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +16,7 @@ from hfcompress.calibration.sensitivity import measure_sensitivity
 from hfcompress.config import option
 from hfcompress.errors import Fault, ModelError, RequestError
 from hfcompress.factorization.clock import LENGTH
+from hfcompress.factorization.findings import brief_names
 from hfcompress.factorization.heads import HeadCuts, cut_by_data, cut_by_weights
 from hfcompress.factorization.layers import KINDS, SeenOptions
 from hfcompress.factorization.ranks import Ranked, Share, choose_ranks
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from hfcompress.context import Context
 
-logger = logging.getLogger(__name__)
 
 _FAMILIES = {
     *("albert", "bart", "bert", "distilbert", "electra", "gpt2", "mobilebert", "mpnet"),
@@ -116,7 +115,7 @@ def head_size(model: PreTrainedModel, config: HeadSizeConfig, context: Context) 
     attentions = config.attentions(model)
     weights = {one.group: read_heads(model, one) for one in attentions}
     cuts = _cuts(model, attentions, weights, config, context)
-    widths = _widths(model, attentions, cuts, config)
+    widths = _widths(model, attentions, cuts, config, context)
     narrow = {
         one.group: cuts[one.group].narrow(weights[one.group], widths[one.group], scales_scores(one.module))
         for one in attentions
@@ -147,9 +146,13 @@ def _cuts(
 
 
 def _widths(
-    model: PreTrainedModel, attentions: Sequence[Attention], cuts: Mapping[str, HeadCuts], config: HeadSizeConfig
+    model: PreTrainedModel,
+    attentions: Sequence[Attention],
+    cuts: Mapping[str, HeadCuts],
+    config: HeadSizeConfig,
+    context: Context,
 ) -> dict[str, int]:
-    """Return the width of the heads of each attention that gains by it; the others are left out, and told in the log.
+    """Return the width of the heads of each attention that gains by it; the others are left out, and told.
 
     Raises:
         RequestError: The budget is below that of the smallest widths.
@@ -165,7 +168,7 @@ def _widths(
             widths |= choose_ranks({one.group: known[one.group]}, own)
     kept = [group for group, width in widths.items() if width is None]
     if kept:
-        logger.info("left as they are, since they would not gain: %s", ", ".join(kept))
+        context.say(f"heads stay as wide as they are, since they would not gain: {brief_names(kept)}")
     return {group: width for group, width in widths.items() if width is not None}
 
 
