@@ -73,7 +73,7 @@ def train(model, context, epochs, name, **training):
 
     context = replace(context, work_dir=context.work_dir / name)
     context.work_dir.mkdir()
-    return finetune(model, FinetuneConfig({"num_train_epochs": epochs, **TRAINING, **training}), context)
+    return finetune(model, FinetuneConfig(training={"num_train_epochs": epochs, **TRAINING, **training}), context)
 
 
 def case(dense, scope, importance, context, options, before):
