@@ -113,5 +113,5 @@ def test_an_embedding_model_is_called_without_a_head():
 def test_a_model_of_twice_the_layers_takes_longer():
     models = {layers: tiny_model(layers=layers, width=64) for layers in (8, 2)}
     found = measure_latency({str(n): model_call(model, TEXTS, length=64) for n, model in models.items()}, rounds=10)
-    assert 0.1 < found["2"].ratio < 0.8
+    assert 0.02 < found["2"].ratio < 0.8
     assert found["2"].to_dict().keys() == {"median_ms", "p95_ms", "ratio", "ratio_interval"}
