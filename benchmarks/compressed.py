@@ -15,6 +15,7 @@ from hfcompress.export.config import ExportConfig
 from hfcompress.export.run import export_onnx
 from hfcompress.measure.latency import measure_latency, model_call
 from hfcompress.measure.quality import difference, predict, score
+from hfcompress.memory import give_back
 from hfcompress.modeling.load import load_model, load_processor
 from hfcompress.modeling.onnx_model import load_onnx
 
@@ -99,6 +100,18 @@ def seconds(name, methods):
         found[label] = round(time.perf_counter() - begin, 1)
         print(f"{name}, {label}: {found[label]} s with {found['threads']} threads", flush=True)
     return found
+
+
+def memory(name):
+    """Return what Linux says of this process's memory, in bytes: `VmRSS` for now, `VmHWM` for the most."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+def reset_peak():
+    """Begin `VmHWM` anew from what the process holds now, freed memory given back."""
+    give_back()
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def latency(sources, rounds):

@@ -7,15 +7,19 @@ written to benchmarks/results/low_rank.json as soon as it is done; one that is t
     python benchmarks/low_rank.py --models minilm
     python benchmarks/low_rank.py --models mpnet --methods svd,activation+fisher --ranks shared --shares 0.5
     python benchmarks/low_rank.py --models minilm --methods head_size,embeddings --ranks shared --shares 0.5,0.25
-    python benchmarks/low_rank.py --seconds                         # on a quiet machine
+    python benchmarks/low_rank.py --cost                            # seconds and memory, on a quiet machine
     python benchmarks/low_rank.py --latency                         # of the first seed's, on a quiet machine
     python benchmarks/low_rank.py --table
 """
 
 import argparse
+import json
+import subprocess
+import sys
+import time
 
 import numpy as np
-from compressed import TITLES, compressed, latency, latency_table, seconds
+from compressed import TITLES, compressed, dense_answers, latency, latency_table, memory, reset_peak, start
 from models import WORK
 from quality import teacher
 from report import Record
@@ -34,11 +38,13 @@ METHODS = {
     "activation": (activation, ActivationConfig, {"fisher": False, "focus": 0.0}),
     "activation+fisher": (activation, ActivationConfig, {}),
 }
+FFN = "activation+fisher (FFN)"
 PARTS = {
+    FFN: (activation, ActivationConfig, {"exclude": ["*.attention.*"]}, "the feed-forward layers"),
     "head_size": (head_size, HeadSizeConfig, {}, "attention"),
-    "head_size, weights alone": (head_size, HeadSizeConfig, {"data": False}, "attention"),
+    "head_size (weights alone)": (head_size, HeadSizeConfig, {"data": False}, "attention"),
     "embeddings": (embeddings, EmbeddingsConfig, {}, "the table of tokens"),
-    "embeddings, weights alone": (
+    "embeddings (weights alone)": (
         embeddings,
         EmbeddingsConfig,
         {"fisher": False, "frequency": False},
@@ -57,15 +63,18 @@ def main():
     parser.add_argument("--shares", default="0.75,0.6,0.5,0.4", help="of the linear layers' parameters that are kept")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seconds", action="store_true", help="time each method once, at half of the parameters")
+    parser.add_argument("--cost", action="store_true", help="seconds and memory of each method, at half the parameters")
+    parser.add_argument("--alone", action="store_true", help="the same of one method in this process, and print it")
     parser.add_argument("--latency", action="store_true", help="export what was factorized, and time it")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
     methods = options.methods.split(",")
     for model in [] if options.table else options.models.split(","):
-        if options.seconds:
-            timed = {method: _method(method, "shared", 0.5) for method in methods}
-            RECORD.write("seconds", model, seconds(model, timed))
+        if options.alone:
+            print(json.dumps(_cost(model, methods[0])))
+            return
+        if options.cost:
+            RECORD.write("seconds", model, {method: _in_its_own_process(model, method) for method in methods})
         elif options.latency:
             RECORD.write("latency", model, latency(_sources(model), options.rounds))
         else:
@@ -91,17 +100,48 @@ def _method(method, ranks, share):
     return lambda model, context: step(model, config(**{RANKS[ranks]: share}, **options), context)
 
 
+def _in_its_own_process(model, method):
+    """Return seconds and memory of a method in a fresh process, with all threads."""
+    words = [sys.executable, __file__, "--models", model, "--methods", method, "--alone"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    print(f"{model}, {method}: {found}", flush=True)
+    return found
+
+
+def _cost(name, method):
+    """Factorize a model; return the seconds, and the memory beyond what stood before the model, in models."""
+    import torch
+
+    dense_answers(name)  # so that what the first answer loads is there
+    model, context = start(name, 1)
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    before = memory("VmRSS") - size
+    reset_peak()
+    begin = time.perf_counter()
+    _method(method, "shared", 0.5)(model, context)
+    seconds = round(time.perf_counter() - begin, 1)
+    models = round((memory("VmHWM") - before) / size, 2)
+    return {"seconds": seconds, "memory": models, "threads": torch.get_num_threads()}
+
+
 def _sources(model):
     """Return the folders that are timed, by label: the dense model, and those of the default method, first seed."""
-    kept = f"{model}/activation+fisher/shared/"
-    cells = [name for name in RECORD.read()["cells"] if name.startswith(kept) and name.endswith("/1")]
-    labels = {name: f"{float(name.split('/')[3]):.0%} of the linear layers" for name in cells}
+    labels = {}
+    for method, what in (("activation+fisher", "linear layers"), (FFN, "feed-forward layers")):
+        kept = f"{model}/{method}/shared/"
+        cells = [name for name in RECORD.read()["cells"] if name.startswith(kept) and name.endswith("/1")]
+        labels |= {name: f"{float(name.split('/')[3]):.0%} of the {what}" for name in cells}
     return {"dense": str(teacher(model)), **{labels[name]: str(FOLDER / name) for name in cells}}
 
 
 def tables(result):
     """Return the results in Markdown: accuracy by method and share, then the ONNX files' times."""
-    return "\n\n".join(part for part in (accuracy_table(result), parts_table(result), latency_table(result)) if part)
+    return "\n\n".join(
+        part
+        for part in (accuracy_table(result), parts_table(result), cost_table(result), latency_table(result))
+        if part
+    )
 
 
 def accuracy_table(result):
@@ -134,6 +174,15 @@ def parts_table(result):
     for (model, method), row in sorted(found.items()):
         cells = " | ".join(_cell(row.get(share, [])) for share in shares)
         lines.append(f"| {TITLES[model]} | {method} | {PARTS[method][-1]} | {cells} |")
+    return "\n".join(lines) if found else ""
+
+
+def cost_table(result):
+    """Return what each method costs at half of the parameters: seconds, and memory; nothing without any."""
+    found = [(model, method, one) for model, row in result["seconds"].items() for method, one in row.items()]
+    lines = ["| model | method | seconds | peak memory, models | threads |", "|---|---|---|---|---|"]
+    for model, method, one in found:
+        lines.append(f"| {TITLES[model]} | {method} | {one['seconds']} | {one['memory']} | {one['threads']} |")
     return "\n".join(lines) if found else ""
 
 

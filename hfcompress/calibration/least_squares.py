@@ -104,4 +104,7 @@ def regression(covariance: Tensor, products: Tensor, dense: Tensor) -> Tensor:
     if not len(covariance):
         return dense
     regular, extra = with_ridge(covariance)
-    return torch.linalg.solve(regular, products + extra * dense)
+    factor, failed = torch.linalg.cholesky_ex(regular)
+    if failed:  # what was summed in float32 can be less than the ridge below 0
+        return torch.linalg.solve(regular, products + extra * dense)
+    return torch.cholesky_solve(products + extra * dense, factor)

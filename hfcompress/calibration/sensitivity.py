@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from hfcompress.calibration.least_squares import WeightedSums
 from hfcompress.calibration.rows import Batch
+from hfcompress.memory import give_back
 from hfcompress.modeling.linear import channels_in, channels_out, is_convolution, matrix, weight_of
 from hfcompress.modeling.statistics import check_finite, counted, token_masks, tokens_read
 
@@ -86,6 +87,7 @@ def measure_sensitivity(
         for batch in batches:
             surprise(run(batch), batch, task, generator).backward()
             bar.update()
+    give_back()
     for layer in layers.values():
         layer.weigh(focus)
 
@@ -97,6 +99,7 @@ def measure_sensitivity(
             run(batch)
             bar.update()
     bar.close()
+    give_back()
     examples = sum(len(next(iter(batch.values()))) for batch in batches)
     return {name: layers.pop(name).sensitivity(examples) for name in modules}  # each one's sums go as its result comes
 

@@ -14,7 +14,7 @@ def run(request: Request, output: Output) -> None:
 
 
 VERB = Verb(
-    help="Replace a model's linear layers by pairs of thin ones.",
+    help="Replace a model's linear layers, embeddings or convolutions by chains of thin ones.",
     examples=(
         "hfcompress factorize --model ./my-model --method activation --target-params 0.6 --dataset reviews.csv "
         "--output-dir small",
@@ -22,6 +22,8 @@ VERB = Verb(
         "--output-dir fast",
         "hfcompress factorize --model ./my-model --method svd --rank-ratio 0.5 --modules '*.intermediate.dense' "
         "--dataset reviews.csv --output-dir plain",
+        "hfcompress factorize --model ./my-resnet --method tucker --target-macs 0.5 --dataset photos "
+        "--output-dir small",
     ),
     groups=(MethodOptions, DataConfig, OutputOptions, ShipOptions),
     run=run,

@@ -86,7 +86,7 @@ def plan_table(plans: Sequence[Any]) -> Any:
 
 EXPECTED_NOTE = (
     "loss: how far the answers are expected to move (Kullback-Leibler divergence, nats an example), or what the\n"
-    "layers lose of what the method counts; ms: these layers on one text of 128 tokens, one thread, PyTorch."
+    "layers lose of what the method counts; ms: these layers on one text of 128 tokens or one image, one thread, torch."
 )
 
 

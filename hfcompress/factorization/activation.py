@@ -18,9 +18,10 @@ from hfcompress.calibration.sensitivity import Sensitivity, measure_sensitivity
 from hfcompress.calibration.walk import Stop, Walk, can_walk
 from hfcompress.config import option
 from hfcompress.factorization.comparing import comparing
-from hfcompress.factorization.decompose import Decomposition, is_low, on_narrow_side
+from hfcompress.factorization.decompose import Decomposition, is_low, losses_on_narrow_side, on_narrow_side
 from hfcompress.factorization.findings import DIVERGENCE, OUTPUTS, Loss, brief_names
 from hfcompress.factorization.layers import SeenOptions, predict_ranks, ranks_for
+from hfcompress.memory import give_back
 from hfcompress.modeling.factors import Factors, put_factors
 from hfcompress.modeling.families import FAMILIES, stacks_of
 from hfcompress.modeling.groups import places_of
@@ -108,7 +109,8 @@ def _look(
 def _losses(
     layers: Mapping[str, nn.Module], known: Mapping[str, Sensitivity], config: ActivationConfig
 ) -> dict[str, Tensor]:
-    return {name: _decompose(module, known[name], config).losses for name, module in layers.items()}
+    seen = {name: (known[name].covariance, known[name].gradient if config.fisher else None) for name in layers}
+    return {name: losses_on_narrow_side(matrix(module), *seen[name]) for name, module in layers.items()}
 
 
 def _decompose(module: nn.Module, known: Sensitivity, config: ActivationConfig) -> Decomposition:
@@ -138,10 +140,15 @@ def _behind(
     rest = dict(ranks)
     once = [name for name in ranks if len(known[name].weights) == len(batches)]  # DeBERTa projects positions, too
     weights = {name: found.weights for name, found in known.items()}
+    stacks = stacks_of(model) if model.config.model_type in FAMILIES else []
+    stacks = [(blocks, layers) for blocks, layers in stacks if can_walk(model, blocks, layers, batches[0])]
+    walked = {module for _, layers in stacks for module in layers.modules()}
+    for name in once:
+        if model.get_submodule(name) in walked:
+            known[name].covariance = torch.empty(0)  # that of the dense model, which is not needed again
+    give_back()
     bar = tqdm(total=len(ranks), desc="factorizing", unit="layer", disable=not progress)
-    for blocks, layers in stacks_of(model) if model.config.model_type in FAMILIES else []:
-        if not can_walk(model, blocks, layers, batches[0]):
-            continue
+    for blocks, layers in stacks:
         walk = Walk(model, batches, blocks, layers)
         branches = {} if blocks.bottleneck else _branches(model)
         for number in range(len(layers)):
@@ -156,6 +163,7 @@ def _behind(
                     put_factors(model, {name: _refit(model.get_submodule(name), fit, gradient, rest.pop(name))})
                     bar.update()
             walk.leave(number)
+            give_back()
     bar.close()
     return rest
 

@@ -69,7 +69,7 @@ class SeenOptions(LinearOptions):
     """The same, and how many rows the model is looked at with; a base of the configs of methods that know the data."""
 
     examples: Annotated[int, Ge(2)] = option(512, help="training rows to look at the model with; labels are not used")
-    batch_size: Annotated[int, Gt(0)] = option(32, help="rows in a batch")
+    batch_size: Annotated[int, Gt(0)] = option(16, help="rows in a batch")
 
 
 def factorize(

@@ -13,6 +13,9 @@ _STEPS = 100
 _ENOUGH = 1e-6
 """The relative gain of a round below which no further one is made."""
 
+_RIDGE = 1e-10
+"""Keeps alternating least squares from products that cancel each other, as a share of what their sizes are."""
+
 
 @dataclass(frozen=True)
 class Tucker:
@@ -102,11 +105,11 @@ def canonical(kernel: Tensor, rank: int, seed: int = 0) -> Canonical:
     for _ in range(_STEPS):
         for axis in range(4):
             sides[axis] = _fitted(kernel, sides, axis)
-        error = float((torch.einsum("or,ir,hr,wr->oihw", *sides) - kernel).square().sum())
+        error = float((_product(*sides) - kernel).square().sum())
         if error >= before * (1 - _ENOUGH):
             break
         before = error
-    up, down, column, row = _balanced(sides)
+    up, down, column, row = balanced(sides)
     return Canonical(down.T, column.T, row.T, up)
 
 
@@ -135,6 +138,11 @@ def _leading(matrix: Tensor, rank: int) -> Tensor:
     return vectors.flip(1)[:, :rank]
 
 
+def _product(up: Tensor, down: Tensor, column: Tensor, row: Tensor) -> Tensor:
+    """Return the kernel that products of vectors sum up to, by one product of matrices."""
+    return torch.einsum("ohr,iwr->oihw", up[:, None] * column, down[:, None] * row)
+
+
 def _fitted(kernel: Tensor, sides: list[Tensor], axis: int) -> Tensor:
     """Return the vectors along one axis that fit best to those along the others, `(size, rank)`."""
     others = [side for place, side in enumerate(sides) if place != axis]
@@ -145,11 +153,13 @@ def _fitted(kernel: Tensor, sides: list[Tensor], axis: int) -> Tensor:
     rest = letters.replace(letters[axis], "")
     terms = ",".join(f"{letter}r" for letter in rest)
     products = torch.einsum(f"{letters},{terms}->{letters[axis]}r", kernel, *others)
-    return torch.linalg.lstsq(gram, products.T, driver="gelsd").solution.T
+    scale = gram.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny / _RIDGE)
+    ridge = _RIDGE * scale * torch.eye(len(gram), dtype=torch.float64)
+    return torch.linalg.solve(gram + ridge, products.T).T
 
 
-def _balanced(sides: list[Tensor]) -> list[Tensor]:
-    """Share each product's size among its four vectors: lopsided ones make fine-tuning diverge."""
+def balanced(sides: list[Tensor]) -> list[Tensor]:
+    """Share each product's size among its vectors, each `(size, rank)`: lopsided ones make fine-tuning diverge."""
     sizes = [side.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny) for side in sides]
     mean = torch.stack(sizes).log().mean(0).exp()
     return [side / size * mean for side, size in zip(sides, sizes, strict=True)]

@@ -11,6 +11,7 @@ from hfcompress.modeling.families import component_of, layers_prefix, stacks_of
 from hfcompress.modeling.groups import Place, attention_of, head_width, places_of
 from hfcompress.modeling.layer_patterns import layer_groups
 from hfcompress.modeling.linear import channels_in
+from hfcompress.modeling.low_rank import LowRankLinear
 from hfcompress.modeling.projections import attention_heads
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def layer_structure(model: PreTrainedModel, weights: Sequence[OnnxWeight] | None
                     "heads": _units(model, own_places[0]),
                     "head_size": _head_size(model, own_places[0]),
                     "neurons": _units(model, own_places[1]),
-                    "rank": None,
+                    "rank": _ranks_of(model, place),
                     "bits": bits or dict.fromkeys(_PARTS, 32),
                 }
             )
@@ -75,6 +76,15 @@ def _head_size(model: PreTrainedModel, place: Place | None) -> int | None:
     """Return how wide a head is; None where there is no attention."""
     attention = None if place is None else attention_of(model, place)
     return None if attention is None else head_width(attention)
+
+
+def _ranks_of(model: PreTrainedModel, place: str) -> int | str | None:
+    """Return the ranks in a layer, such as 64, or `32–64`, from the least to the most; None where all are full."""
+    modules = (module for name, module in model.named_modules() if name.startswith(place))
+    ranks = sorted({module.rank for module in modules if isinstance(module, LowRankLinear)})
+    if len(ranks) > 1:
+        return f"{ranks[0]}–{ranks[-1]}"
+    return ranks[0] if ranks else None
 
 
 def _bits_of(weights: Iterable[OnnxWeight], part: str, model_type: str, prefix: str) -> float | int | None:

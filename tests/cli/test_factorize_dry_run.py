@@ -6,10 +6,16 @@ import pytest
 from huggingface_hub import constants
 
 from hfcompress import registry
+from hfcompress.factorization.convolutions import ConvOptions
 from hfcompress.measure import timings
 from tests.cli.support import hfcompress, tree
 
-PREDICTING = [name for name, method in registry.methods("factorization").items() if method.predict is not None]
+PREDICTING = [
+    name
+    for name, method in registry.methods("factorization").items()
+    if method.predict is not None and not issubclass(method.config, ConvOptions)
+]
+"""Of linear layers; test_factorize.py has convolutions."""
 
 
 @pytest.fixture(autouse=True)

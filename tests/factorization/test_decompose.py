@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfcompress.factorization.decompose import fisher_svd, for_outputs, svd
+from hfcompress.factorization.decompose import fisher_svd, for_outputs, is_low, losses_on_narrow_side, svd
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
@@ -64,6 +64,20 @@ def test_what_it_says_is_lost_is_lost_and_falls_with_the_rank(shape, seed, weigh
     for rank in range(min(shape) + 1):
         lost = change(weight, found.factors(rank), values, gradient)
         assert lost == pytest.approx(float(found.losses[rank]), rel=1e-4, abs=1e-6 * float(found.losses[0]) + 1e-9)
+
+
+@given(SHAPES, st.integers(0, 1000), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_losses_without_the_vectors_are_the_same(shape, seed, weighted):
+    weight, values, gradients = drawn(seed, *shape)
+    _, covariance = moments(values)
+    gradient = gradients.T @ gradients / len(gradients) if weighted else None
+    whole = for_outputs(weight, covariance, gradient=gradient)
+    if is_low(weight):
+        found = losses_on_narrow_side(weight, weight @ covariance @ weight.T, gradient)
+    else:
+        found = losses_on_narrow_side(weight, covariance, weight.T @ gradient @ weight if weighted else None)
+    torch.testing.assert_close(found, whole.losses, rtol=1e-6, atol=1e-7 * float(whole.losses[0]))
 
 
 @given(SHAPES, st.integers(0, 1000))

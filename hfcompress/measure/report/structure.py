@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _MOST_SQUARES = 24  # more heads than this are drawn as a bar
 _LEFT, _MIDDLE, _NOTES = 0.08, 0.42, 0.7  # where heads, neurons and notes begin
-_HEADS, _NEURONS = 0.26, 0.17  # how wide the most of them are
+_HEADS, _NEURONS = 0.22, 0.17  # how wide the most of them are
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def draw_structure(axes: Axes, structure: Structure, shown: Sequence[Structure],
         rows: How many layers there is room for.
     """
     heads, neurons = (_most(shown, name) for name in ("heads", "neurons"))
+    unlike = len({layer.get("head_size") for one in shown for layer in one.layers} - {None}) > 1
     axes.set_axis_off()
     axes.set_xlim(0, 1)
     axes.set_ylim(rows - 0.4, -1.85)
@@ -77,7 +78,7 @@ def draw_structure(axes: Axes, structure: Structure, shown: Sequence[Structure],
         axes.text(x, -0.72, title, color=drawing.MUTED, fontsize=9, va="center")
     for row, layer in enumerate(structure.layers):
         axes.text(0, row, clean(layer.get("layer", row), 8), color=drawing.MUTED, fontsize=9, va="center")
-        _draw_heads(axes, row, number(layer, "heads"), heads)
+        _draw_heads(axes, row, number(layer, "heads"), heads, number(layer, "head_size") if unlike else None)
         _draw_bar(axes, row, _MIDDLE, _NEURONS, number(layer, "neurons"), neurons, drawing.GREEN)
         axes.text(_NOTES, row, _note(layer, noted), fontsize=8.5, va="center", in_layout=False)
 
@@ -86,8 +87,8 @@ def _most(shown: Sequence[Structure], name: str) -> float:
     return max((number(layer, name) or 0 for structure in shown for layer in structure.layers), default=0)
 
 
-def _draw_heads(axes: Axes, row: int, heads: float | None, most: float) -> None:
-    """Draw a square for each head, and pale ones for those that the widest layer has beyond."""
+def _draw_heads(axes: Axes, row: int, heads: float | None, most: float, size: float | None) -> None:
+    """Draw a square for each head, and pale ones up to the most of a layer; sizes where they differ."""
     if heads is None or most > _MOST_SQUARES:
         _draw_bar(axes, row, _LEFT, _HEADS - 0.04, heads, most, drawing.ORANGE)
         return
@@ -95,7 +96,8 @@ def _draw_heads(axes: Axes, row: int, heads: float | None, most: float) -> None:
     for place in range(int(most)):
         colour = drawing.ORANGE if place < heads else drawing.GHOST
         axes.barh(row, 0.78 * step, left=_LEFT + place * step, height=0.56, color=colour)
-    axes.text(_LEFT + most * step + 0.008, row, f"{heads:.0f}", fontsize=9, va="center")
+    said = f"{heads:.0f}" if size is None else f"{heads:.0f} × {size:.0f}"
+    axes.text(_LEFT + most * step + 0.008, row, said, fontsize=9, va="center")
 
 
 def _draw_bar(axes: Axes, row: int, start: float, width: float, value: float | None, most: float, colour: str) -> None:

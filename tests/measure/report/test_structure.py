@@ -49,3 +49,9 @@ def test_zeros_are_written_beside_ranks_and_bits():
     layers = [{"layer": 0, "heads": 4, "neurons": 8, "rank": None, "bits": {"attention": 32, "ffn": 32}, "zeros": 0.5}]
     assert texts_of(layers)[4:] == ["bits, zeros", "0", "4", "8", "32 bit, 50 % zeros"]
     assert texts_of([{"layer": 0, "heads": 4, "neurons": 8, "zeros": 0.004}])[4:] == ["zeros", "0", "4", "8", "0 %"]
+
+
+def test_sizes_of_heads_are_written_where_they_differ():
+    layers = [{"layer": 0, "heads": 4, "head_size": 32, "neurons": 8}, {"layer": 1, "heads": 4, "head_size": 16}]
+    assert texts_of(layers)[5:] == ["0", "4 × 32", "8", "", "1", "4 × 16", ""]
+    assert texts_of(layers[:1])[5:] == ["0", "4", "8", ""]
