@@ -69,7 +69,7 @@ def cell(method, sparsity, seed):
     context = Context(TASK, rows, processor, seed, scratch, {}, progress=True)
     config = CONFIGS[method](sparsity)
     run = Run(method, TRAINING, [(dense, processor)], losses=combine_losses(LOSSES, None, None, "kl"))
-    run.pruning = config.build(model)
+    run.alterations = {"pruning": config.build(model)}
     run.rows, run.teachers = from_cache(WORK / "cache-minilm-labelled-kl", model, run, context)
     start = time.perf_counter()
     trained = train(model, run, context)

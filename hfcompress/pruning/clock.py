@@ -74,6 +74,8 @@ def _call(shape: Shape, count: int) -> Callable[[], object]:
         if kind == "heads":
             heads = values.unflatten(-1, (count, -1)).transpose(1, 2)
             values = functional.scaled_dot_product_attention(heads, heads, heads).transpose(1, 2).flatten(2)
+        else:
+            values = functional.gelu(values)
         return functional.linear(values, read)
 
     return call

@@ -17,9 +17,10 @@ from hfcompress.pruning.masks import Masks, value_of
 from hfcompress.pruning.schedules import Course, SparsitySchedule
 from hfcompress.pruning.scores import lowest
 from hfcompress.pruning.statistics import check_pattern, read_pattern, smallest
-from hfcompress.pruning.training_step import TrainingOptions, train_pruned
 from hfcompress.registry import register
-from hfcompress.training.pruner import Length, Pruner, PrunerConfig
+from hfcompress.training.alteration import Length
+from hfcompress.training.altered_step import TrainingOptions, train_altered
+from hfcompress.training.pruner import Pruner, PrunerConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -107,7 +108,7 @@ def magnitude(model: PreTrainedModel, config: MagnitudeConfig, context: Context)
     """
     config._check_train()  # now that the options of training are there
     if config.train:
-        return train_pruned(model, config, context, "magnitude")
+        return train_altered("pruning", model, config, context, "magnitude")
     modules = config.targets(model)
     with torch.no_grad():
         for name, stays in choose(modules, config, config.final or 0).items():

@@ -14,8 +14,8 @@ from hfcompress.modeling.targets import TargetOptions, refuse_nan
 from hfcompress.pruning.movement_pruner import MovementPruner
 from hfcompress.pruning.schedules import SparsitySchedule
 from hfcompress.pruning.scored import Scored, ScoredUnits, modules_of, scored_blocks, scored_units
-from hfcompress.pruning.training_step import TrainingOptions, train_pruned
 from hfcompress.registry import register
+from hfcompress.training.altered_step import TrainingOptions, train_altered
 from hfcompress.training.pruner import PrunerConfig
 
 if TYPE_CHECKING:
@@ -163,4 +163,4 @@ def movement(model: PreTrainedModel, config: MovementConfig, context: Context) -
         RequestError: The config does not fit the model, or the schedule the training.
         ModelError: Weights are NaN or infinite, or the architecture has no such units.
     """
-    return train_pruned(model, config, context, "movement")
+    return train_altered("pruning", model, config, context, "movement")

@@ -18,7 +18,8 @@ from hfcompress.pruning.schedules import Course
 from hfcompress.pruning.scored import Scored, ScoredBlocks, ScoredUnits, groups_in
 from hfcompress.pruning.scores import lowest, straight_through
 from hfcompress.pruning.silent import remove_silent
-from hfcompress.training.pruner import Length, Pruner
+from hfcompress.training.alteration import Length
+from hfcompress.training.pruner import Pruner
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,7 +10,7 @@ from annotated_types import Ge, Interval
 
 from hfcompress.config import checked_by, gather, option
 from hfcompress.errors import Fault, RequestError
-from hfcompress.training.pruner import Length
+from hfcompress.training.alteration import Length
 
 Shape = Literal["cubic", "linear", "constant", "one_shot"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch.distributed
 from tqdm.auto import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hfcompress.training.pruner import Pruner
+from hfcompress.training.alteration import Alteration
 
 
 class ProgressCallback(TrainerCallback):
@@ -22,13 +23,13 @@ class ProgressCallback(TrainerCallback):
     Args:
         title: What is being done.
         show: False keeps it from showing anything.
-        pruner: Prunes the model meanwhile; the bar shows how far.
+        alterations: What changes the model meanwhile; the bar shows how far.
     """
 
-    def __init__(self, title: str, show: bool = True, pruner: Pruner | None = None) -> None:
+    def __init__(self, title: str, show: bool = True, alterations: Iterable[Alteration] = ()) -> None:
         self.title = title
         self.show = show
-        self.pruner = pruner
+        self.alterations = tuple(alterations)
         self.bar: tqdm | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
@@ -54,16 +55,9 @@ class ProgressCallback(TrainerCallback):
         """Show the losses."""
         shown = {name: f"{value:.3g}" for name, value in (logs or {}).items() if name.startswith("loss")}
         if self.bar is not None and shown:
-            self.bar.set_postfix_str(
-                ", ".join([*(f"{name}={value}" for name, value in shown.items()), *self._sparsity()])
-            )
-
-    def _sparsity(self) -> list[str]:
-        """Say how sparse the model is and will be: `sparsity 0.41 of 0.85`."""
-        if self.pruner is None:
-            return []
-        target = self.pruner.target
-        return [f"sparsity {self.pruner.sparsity:.2f}" + (f" of {target:.2f}" if target is not None else "")]
+            said = [f"{name}={value}" for name, value in shown.items()]
+            said += [alteration.progress() for alteration in self.alterations]
+            self.bar.set_postfix_str(", ".join(filter(None, said)))
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Close the bar."""

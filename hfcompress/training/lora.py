@@ -79,6 +79,9 @@ def adapted(model: PreTrainedModel, options: LoraOptions, seed: int) -> Iterator
     https://arxiv.org/abs/2106.09685, equation 3); then its weight is `W + alpha / rank · B A`. The head is trained
     whole, as `peft` does with classifiers, but for that of a language model, which stays as it is.
 
+    Where bitsandbytes has quantized the layers this is QLoRA (Dettmers et al. 2023, https://arxiv.org/abs/2305.14314,
+    equation 5); merging then quantizes the sum again, which loses a part of what was learned.
+
     Args:
         model: Changed in place.
         options: The adapters.
@@ -89,11 +92,16 @@ def adapted(model: PreTrainedModel, options: LoraOptions, seed: int) -> Iterator
         ModelError: The architecture has no row in the block table, and `modules` is not given.
     """
     _require_peft(options)
+    quantized: Any = model if getattr(model, "is_quantized", False) else None
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     _add_adapters(model, options, seed)
+    if quantized is not None:
+        quantized.is_quantized = False  # the Trainer knows adapters by another class, and refuses what has none
     try:
         yield
     finally:
+        if quantized is not None:
+            quantized.is_quantized = True
         _merge_adapters(model)
         for parameter, flag in trainable:
             parameter.requires_grad_(flag)
@@ -134,7 +142,7 @@ def _layers_of(model: PreTrainedModel, options: LoraOptions) -> dict[str, nn.Mod
 
     found = _factors_of(model) if options.modules is None else {}
     try:
-        found = found or targets_of(model, modules=options.modules)
+        found = found or targets_of(model, modules=options.modules, packed=True)
     except RequestError as error:
         raise type(error)(
             *(replace(fault, where=f"lora.{fault.where}".rstrip(".")) for fault in error.faults)

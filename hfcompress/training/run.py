@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.context import Context
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel
 
+    from hfcompress.training.alteration import Alteration
     from hfcompress.training.arguments import CompressionArguments
-    from hfcompress.training.pruner import Pruner
     from hfcompress.training.teacher import Teacher
 
 
@@ -34,8 +34,8 @@ class Run:
         losses: What the student is trained on.
         layer_map: Which layers the losses on hidden states compare.
         rows: Encoded rows to train on, where they are at hand; by default the context's are encoded.
-        pruning: Prunes the model meanwhile.
-        lora: Trains adapters and the head alone, which are merged afterwards; not together with `pruning`.
+        alterations: What changes the model meanwhile, by its kind, as `CompressionTrainer` names it.
+        lora: Trains adapters and the head alone, which are merged afterwards; not together with alterations.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Run:
     losses: dict[str, Any] | None = None
     layer_map: str = "uniform"
     rows: Dataset | None = None
-    pruning: Pruner | None = None
+    alterations: Mapping[str, Alteration] = field(default_factory=dict)
     lora: LoraOptions | None = None
 
 
@@ -55,14 +55,15 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
     Without a teacher it learns from the labelled rows alone.
 
     Raises:
-        RequestError: The adapters do not fit the model, or stand beside pruning.
+        RequestError: The adapters do not fit the model, or stand beside an alteration.
         InterruptedByUserError: Ctrl-C; a checkpoint was saved.
         NonFiniteLossError: The loss became NaN or infinite.
     """
     if run.lora is None:
         return _train(model, run, context)
-    if run.pruning is not None:
-        raise RequestError(Fault("lora", "does not go with pruning in training.", "Train adapters in a later step."))
+    if run.alterations:
+        problem = f"does not go with {', '.join(run.alterations)} in training."
+        raise RequestError(Fault("lora", problem, "Train adapters in a later step."))
     # Through checkpoints that are reentrant, no gradient gets from frozen embeddings to the adapters behind them.
     kwargs = {**(run.training.get("gradient_checkpointing_kwargs") or {}), "use_reentrant": False}
     training = {**run.training, "gradient_checkpointing_kwargs": kwargs}
@@ -88,7 +89,8 @@ def _train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedMode
     )
     other = foreign_processor(run.teachers, context)
     interrupt = InterruptCallback()
-    progress = ProgressCallback(run.title, show=context.progress, pruner=run.pruning)
+    progress = ProgressCallback(run.title, show=context.progress, alterations=run.alterations.values())
+    altered: dict[str, Any] = dict(run.alterations)
     trainer = CompressionTrainer(
         model=model,
         args=args,
@@ -97,7 +99,7 @@ def _train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedMode
         processing_class=context.processor,
         teacher=list(run.teachers) or None,
         teacher_weights=run.teacher_weights,
-        pruning=run.pruning,
+        **altered,
         callbacks=[interrupt, progress],
     )
     trainer.raw_columns = ("image", f"{TEACHER_PREFIX}image")

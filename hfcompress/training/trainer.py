@@ -1,4 +1,4 @@
-"""`CompressionTrainer`: transformers' Trainer with a teacher and pruning, and the mixin that gives any Trainer both."""
+"""`CompressionTrainer`: transformers' Trainer with a teacher and alterations, and the mixin for any Trainer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hfcompress.training.learned import add_to_optimizer
 from hfcompress.training.objective import DEFAULT_LOSSES, LayerMap
 from hfcompress.training.sampler import LengthGroupedSampler
 from hfcompress.training.teacher import Teacher, load_teacher
-from hfcompress.training.trainer_pruning import PruningLike, PruningMixin
+from hfcompress.training.trainer_alterations import AlterationLike, AlterationMixin
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,10 +34,10 @@ _OBJECTIVE_FILE = "distillation.safetensors"
 """What is learned beside the student, in each checkpoint."""
 
 
-class CompressionMixin(PruningMixin):
-    """Gives a `Trainer` subclass a teacher and pruning: `class MyTrainer(CompressionMixin, SomeTrainer)`.
+class CompressionMixin(AlterationMixin):
+    """Gives a `Trainer` subclass a teacher, and alters its model: `class MyTrainer(CompressionMixin, SomeTrainer)`.
 
-    Without either it changes nothing: losses and weights are bit for bit those of the class it is mixed into.
+    Without them it changes nothing: losses and weights are bit for bit those of the class it is mixed into.
 
     Args:
         *args: For the Trainer.
@@ -46,12 +46,14 @@ class CompressionMixin(PruningMixin):
         teacher_processing_class: The teacher's tokenizer, to compare vocabularies; one given by name brings its own.
         teacher_weights: The weight of each teacher of a list; all alike when None.
         layer_map: Which layers the losses on hidden states compare; overrides `args.layer_map`.
-        pruning: How the model is pruned while it is trained; see `PruningMixin`.
+        pruning: How the model is pruned while it is trained; see `AlterationMixin`.
+        quantization: How it learns to do with fewer bits.
+        clustering: How its weights share values.
         **kwargs: For the Trainer.
 
     Raises:
         TeacherError: The teacher is not fit to teach this student.
-        RequestError: Losses or layer map do not fit the two models, or the pruning the model.
+        RequestError: Losses or layer map do not fit the two models, or what alters it the model.
     """
 
     # Here and not in `__init__`, since a Trainer's own may already ask for them.
@@ -70,7 +72,9 @@ class CompressionMixin(PruningMixin):
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
         teacher_weights: Sequence[float] | None = None,
         layer_map: LayerMap | None = None,
-        pruning: PruningLike | None = None,
+        pruning: AlterationLike | None = None,
+        quantization: AlterationLike | None = None,
+        clustering: AlterationLike | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -86,8 +90,7 @@ class CompressionMixin(PruningMixin):
                 own_loss=self.compute_loss_func is not None,
             )
             self._add_distiller(build_distiller(self.model, self.processing_class, lesson))
-        if pruning is not None:
-            self.add_pruning(pruning)
+        self.add_alterations({"pruning": pruning, "quantization": quantization, "clustering": clustering})
 
     def _find_teacher(self, teacher: TeacherLike, processor: Any) -> tuple[PreTrainedModel | Teacher, Any]:
         """Return a teacher that was given, or load the one that was named, with its tokenizer or image processor."""
@@ -218,13 +221,13 @@ class CompressionMixin(PruningMixin):
         return self.args.world_size if multiplies else 1
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Take a training step; with a teacher or pruning, stop at a loss that is NaN or infinite.
+        """Take a training step; with a teacher or alterations, stop at a loss that is NaN or infinite.
 
         Raises:
             NonFiniteLossError: It is; the last checkpoint with finite weights is named.
         """
         loss = super().training_step(model, inputs, *args, **kwargs)
-        if (self.distiller is not None or self.pruner is not None) and not torch.isfinite(loss):
+        if (self.distiller is not None or self.alterations) and not torch.isfinite(loss):
             good = last_good_checkpoint(Path(self.args.output_dir))
             kept = f"The last good checkpoint is {good}." if good else "No checkpoint was saved before."
             raise NonFiniteLossError(
@@ -275,7 +278,7 @@ class CompressionMixin(PruningMixin):
 
 
 class CompressionTrainer(CompressionMixin, Trainer):
-    """transformers' `Trainer` with a teacher and pruning; see `CompressionMixin`.
+    """transformers' `Trainer` with a teacher, pruning, quantization and clustering; see `CompressionMixin`.
 
     Example:
         >>> trainer = CompressionTrainer(student, args, train_dataset=rows, teacher="my/bert")  # doctest: +SKIP

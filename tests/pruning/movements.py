@@ -4,7 +4,7 @@ import torch
 
 from hfcompress.config import parse
 from hfcompress.pruning.movement import MovementConfig
-from hfcompress.training.pruner import Length
+from hfcompress.training.alteration import Length
 
 STRUCTURES = ["none", "block", "heads", "neurons", "heads_and_neurons", "block_and_neurons"]
 LENGTH = Length(steps=10, steps_per_epoch=5)

@@ -11,7 +11,7 @@ from hfcompress.config import parse
 from hfcompress.errors import ModelError, RequestError
 from hfcompress.modeling.targets import targets_of
 from hfcompress.pruning.magnitude import MagnitudeConfig, MagnitudePruner, choose, magnitude
-from hfcompress.training.pruner import Length
+from hfcompress.training.alteration import Length
 from tests.tiny import tiny_head, tiny_model
 
 

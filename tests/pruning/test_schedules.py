@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hfcompress.config import parse
 from hfcompress.errors import RequestError
 from hfcompress.pruning.schedules import SparsitySchedule, span_steps
-from hfcompress.training.pruner import Length
+from hfcompress.training.alteration import Length
 
 TEN = Length(steps=10, steps_per_epoch=4)
 

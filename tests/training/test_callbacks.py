@@ -111,7 +111,7 @@ def test_the_bar_counts_the_steps_on_stderr(tmp_path, capsys):
 def test_the_bar_shows_the_sparsity_now_and_to_come(tmp_path, capsys):
     pruning = {"method": "magnitude", "sparsity": 0.8, "schedule": "linear", "warmup": 0, "cooldown": 0, "every": 1}
     trainer = build(small_student(), tmp_path, given={"pruning": pruning})
-    trainer.add_callback(ProgressCallback("pruning", pruner=trainer.pruner))
+    trainer.add_callback(ProgressCallback("pruning", alterations=trainer.alterations.values()))
     trainer.train()
     shown = capsys.readouterr().err
     assert all(f"sparsity {share:.2f} of 0.80" in shown for share in (0.2, 0.4, 0.6, 0.8))

@@ -128,7 +128,9 @@ def test_gradient_checkpointing_changes_nothing(kind, tmp_path):
 
 def test_it_does_not_go_with_pruning_in_training(tmp_path):
     model = tiny_model()
-    run = Run("both", dict(TRAINING), pruning=MagnitudeConfig(train=True).build(model), lora=LoraOptions())
+    run = Run(
+        "both", dict(TRAINING), alterations={"pruning": MagnitudeConfig(train=True).build(model)}, lora=LoraOptions()
+    )
     with pytest.raises(RequestError, match=r"lora: does not go with pruning in training\. Train adapters in a later"):
         train(model, run, tiny_context(tmp_path))
 

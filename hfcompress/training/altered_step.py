@@ -1,4 +1,4 @@
-"""Pruning as a step that trains: the options of its training, and the run itself."""
+"""A step that trains while the model is altered (pruned, quantized, …): the options of its training, and the run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from annotated_types import Interval
 from hfcompress.config import checked_by, option
 from hfcompress.errors import TeacherError
 from hfcompress.modeling.load import load_model, load_processor
+from hfcompress.training.alteration import Alteration
 from hfcompress.training.layer_maps import check_layer_map
 from hfcompress.training.loss_weights import combine_losses
 from hfcompress.training.objective import parse_losses
-from hfcompress.training.pruner import Pruner
 from hfcompress.training.run import Run, train
 from hfcompress.training.schedules import Positive
 from hfcompress.training.teacher_checks import UNTRAINED
+from hfcompress.training.trainer_alterations import Kind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainingOptions:
-    """What a model learns while it is pruned; a base of the configs of methods that train."""
+    """What a model learns while it is altered; a base of the configs of methods that train."""
 
     teacher: str | None = option(
         None,
         help="with training: Hub id, folder, or in recipes the name of an earlier step, to learn from (default: the "
-        "model before pruning, where losses, temperature or alpha are given; else the labels alone)",
+        "model as it comes in, where losses, temperature or alpha are given; else the labels alone)",
     )
     losses: Annotated[dict[str, Any] | str | None, checked_by(parse_losses)] = option(
         None, help='with training: losses as names (kl,hidden_mse), or weights and options: {"kl": 0.7, "task": 0.3}'
@@ -84,29 +85,32 @@ class TrainingOptions:
             raise TeacherError(UNTRAINED)
 
 
-class TrainedPruning(Protocol):
-    """The config of a pruning method that trains."""
+class TrainedAlteration(Protocol):
+    """The config of a method that alters a model while it trains."""
 
     teacher: str | None
     layer_map: str
     training: dict[str, Any]
 
-    def build(self, model: PreTrainedModel) -> Pruner:
-        """Return the pruner for a model."""
+    def build(self, model: PreTrainedModel) -> Alteration:
+        """Return the alteration for a model."""
 
     def resolved_losses(self, default: str = "kl") -> dict[str, Any] | None:
         """Return the losses; None without a teacher."""
 
 
-def train_pruned(model: PreTrainedModel, config: TrainedPruning, context: Context, title: str) -> PreTrainedModel:
-    """Train a model while it is pruned; what was masked in the end is zero.
+def train_altered(
+    kind: Kind, model: PreTrainedModel, config: TrainedAlteration, context: Context, title: str
+) -> PreTrainedModel:
+    """Train a model while it is altered; in the end that is true of its weights.
 
     With losses it learns from a teacher: the one that is named, or a copy of the model as it comes in. Without, it
     learns from the labels.
 
     Args:
+        kind: What the alteration is, as `CompressionTrainer` names it.
         model: The model; changed in place.
-        config: How it is pruned, and what it learns.
+        config: How it is altered, and what it learns.
         context: Gives the data.
         title: Shown beside the progress bar.
 
@@ -117,12 +121,13 @@ def train_pruned(model: PreTrainedModel, config: TrainedPruning, context: Contex
         NonFiniteLossError: The loss became NaN or infinite.
     """
     losses = config.resolved_losses(context.task.default_loss)
-    pruner = config.build(model)
+    alteration = config.build(model)
     teachers = []
     if config.teacher is not None:
         place = str(context.earlier.get(config.teacher, config.teacher))
         teachers = [(load_model(place, context.task), load_processor(place, context.task))]
     elif losses is not None:
         teachers = [(copy.deepcopy(model), context.processor)]
-    run = Run(title, config.training, teachers, losses=losses, layer_map=config.layer_map, pruning=pruner)
+    run = Run(title, config.training, teachers, losses=losses, layer_map=config.layer_map)
+    run.alterations = {kind: alteration}
     return train(model, run, context)

@@ -9,8 +9,8 @@ import torch
 from hfcompress.config import parse
 from hfcompress.errors import InterruptedByUserError, RequestError, TeacherError
 from hfcompress.modeling.targets import targets_of
-from hfcompress.pruning import training_step
 from hfcompress.pruning.magnitude import MagnitudeConfig, MagnitudePruner, magnitude
+from hfcompress.training import altered_step
 from tests.pruning.contexts import tiny_context
 from tests.tiny import tiny_model
 
@@ -39,7 +39,7 @@ def zeros(model):
 def asked(monkeypatch):
     """What is to be trained, which then is not."""
     seen = []
-    monkeypatch.setattr(training_step, "train", lambda model, run, context: seen.append(run) or model)
+    monkeypatch.setattr(altered_step, "train", lambda model, run, context: seen.append(run) or model)
     return seen
 
 
@@ -47,7 +47,7 @@ def test_without_losses_it_learns_from_the_labels(asked, tmp_path):
     magnitude(tiny_model(), config(), tiny_context(tmp_path))
     (run,) = asked
     assert (run.title, run.losses, list(run.teachers), run.training) == ("magnitude", None, [], TRAINING)
-    assert isinstance(run.pruning, MagnitudePruner)
+    assert isinstance(run.alterations["pruning"], MagnitudePruner)
 
 
 @pytest.mark.parametrize("given", [{"losses": "kl"}, {"alpha": 0.7}, {"temperature": 2.0}])

@@ -240,7 +240,10 @@ def test_the_best_model_is_one_of_the_final_sparsity_with_its_own_masks(tmp_path
 
 
 def test_the_best_model_needs_the_masks_of_checkpoints(tmp_path):
-    with pytest.raises(RequestError, match="load_best_model_at_end: with save_only_model, checkpoints lack the masks"):
+    with pytest.raises(
+        RequestError,
+        match="load_best_model_at_end: with save_only_model, checkpoints lack what the best model would need",
+    ):
         prune(tmp_path, given={"eval_dataset": rows(20)}, save_only_model=True, **BEST)
 
 
