@@ -11,7 +11,7 @@ import torch
 
 from hfcompress.modeling.building import build_model
 from hfcompress.modeling.embedding_tables import merge_embeddings
-from hfcompress.modeling.low_rank import LowRankLinear, low_rank_like
+from hfcompress.modeling.low_rank import LOW_RANK, low_rank_like
 from hfcompress.modeling.simplify import simplify
 from hfcompress.modeling.structure import Structure, record, relative_name, structure_of, write_structure
 from hfcompress.modeling.surgery import put
@@ -19,6 +19,8 @@ from hfcompress.modeling.surgery import put
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
+    from hfcompress.modeling.low_rank import ConvChain
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,34 @@ def put_factors(model: PreTrainedModel, factors: Mapping[str, Factors]) -> PreTr
     return model
 
 
+@torch.no_grad()
+def put_chains(model: PreTrainedModel, chains: Mapping[str, ConvChain]) -> PreTrainedModel:
+    """Put chains of convolutions in the place of single ones.
+
+    Args:
+        model: Changed in place; parameters of the layers concerned are new, so make optimizers afterwards.
+        chains: By the convolution's name in the model.
+
+    Returns:
+        The model; its config carries what it takes to load it again.
+    """
+    structure = structure_of(model.config)
+    for name, chain in chains.items():
+        put(model, name, chain)
+        record(model, structure, name)
+    write_structure(model.config, structure)
+    return model
+
+
 def merge(model: PreTrainedModel) -> PreTrainedModel:
-    """Multiply the factors of all low-rank layers out: the model computes the same with one matrix each.
+    """Multiply the factors of all low-rank layers out: the model computes the same with one matrix or kernel each.
 
     Args:
         model: Changed in place. What a stock config can say is a stock model again.
     """
     structure = structure_of(model.config)
     merge_embeddings(model, structure)
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, LowRankLinear)}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LOW_RANK)}
     stock = _stock_shapes(model) if layers else {}
     for name, module in layers.items():
         put(model, name, module.dense())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -19,6 +19,22 @@ def weight_of(module: nn.Module) -> Tensor:
     """Return a module's weight, for the type checker."""
     weight: Tensor = module.weight  # type: ignore[assignment]
     return weight
+
+
+def float_weight(module: nn.Module) -> Tensor:
+    """Return a layer's weight; where bitsandbytes has quantized it, the numbers that it stands for."""
+    weight: Any = module.weight
+    if weight.is_floating_point():
+        return weight_of(module)
+    from bitsandbytes.functional import dequantize_4bit, int8_vectorwise_dequant
+
+    values: Tensor
+    if getattr(weight, "quant_state", None) is not None:
+        values = dequantize_4bit(weight.data, weight.quant_state)
+    else:
+        state: Any = module.state
+        values = int8_vectorwise_dequant(weight.data, weight.SCB if weight.SCB is not None else state.SCB)
+    return values
 
 
 def is_convolution(module: nn.Module) -> TypeGuard[nn.Conv1d | nn.Conv2d]:

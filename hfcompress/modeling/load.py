@@ -80,7 +80,33 @@ def load_model(source: str, task: Task, **config_overrides: Any) -> PreTrainedMo
             output_loading_info=True,
         )
     _check_weights(source, model, report)
+    _make_savable(model)
     return model
+
+
+def _make_savable(model: PreTrainedModel) -> None:
+    """Let a model of quantized layers be saved as it was loaded.
+
+    transformers 5 would undo how it read them, and cannot; bitsandbytes would change them when they first run.
+    """
+    from hfcompress.modeling.manifest import quantized_by
+    from hfcompress.modeling.packed import compute_as_stored
+
+    compute_as_stored(model)
+    conversions: Any = getattr(model, "_weight_conversions", None)
+    if conversions and quantized_by(model.config):
+        loaded: Any = model
+        loaded._weight_conversions = [
+            one for one in conversions if not any(map(_is_one_way, getattr(one, "operations", ())))
+        ]
+
+
+def _is_one_way(operation: Any) -> bool:
+    """Say whether an operation on loaded weights cannot be undone."""
+    try:
+        return operation.reverse_op is None
+    except NotImplementedError:
+        return True
 
 
 def load_processor(source: str, task: Task) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from hfcompress.modeling.linear import channels_in, channels_out, is_conv1d_of_gpt2
+from hfcompress.modeling.linear import channels_in, channels_out, float_weight, is_conv1d_of_gpt2
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ class LowRankLinear(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The matrix that it stands for, computed anew, `(outputs, inputs)`; of `Conv1D` `(inputs, outputs)`."""
-        product = self.up.weight @ self.down.weight
+        product = float_weight(self.up) @ float_weight(self.down)
         return product.T if self.transposed else product
 
     @property
@@ -107,14 +107,63 @@ class ConvChain(nn.Sequential):
 
     @property
     def weight(self) -> Tensor:
-        """The last layer's weight, for those who ask for its type."""
-        return self._at(-1).weight
+        """The last layer's weight, for those who ask for its type; no parameter, since it is that layer's alone."""
+        return self._at(-1).weight.detach()
 
     @property
     def bias(self) -> nn.Parameter | None:
         """The bias, `(channels,)`."""
         bias: nn.Parameter | None = self._at(-1).bias  # type: ignore[assignment]
         return bias
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        """How many places it reads at once, `(height, width)`, of the one convolution that it stands for."""
+        return self._window()[0]
+
+    @property
+    def stride(self) -> tuple[int, int]:
+        """How far the places are apart that it gives, `(height, width)`."""
+        return self._window()[1]
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """How far it reads beyond each edge, `(height, width)`."""
+        return self._window()[2]
+
+    @property
+    def dilation(self) -> tuple[int, int]:
+        """How far the places are apart that it reads, `(height, width)`."""
+        return self._window()[3]
+
+    def _window(self) -> tuple[tuple[int, int], ...]:
+        """Return kernel size, stride, padding and dilation of the one convolution, each `(height, width)`.
+
+        Raises:
+            ValueError: There is no such convolution.
+        """
+        sides = [_side([self._at(place) for place in range(len(self))], axis) for axis in (0, 1)]
+        return tuple(zip(*sides, strict=True))
+
+    @torch.no_grad()
+    def dense(self) -> nn.Conv2d:
+        """Return the one convolution that computes the same.
+
+        Raises:
+            ValueError: There is none: two of them reach along the same axis, or padding stands between them.
+        """
+        kernel, stride, padding, dilation = self._window()
+        weight = _ungrouped(self._at(0))
+        for place in range(1, len(self)):
+            both = torch.einsum("omab,micd->oiacbd", _ungrouped(self._at(place)), weight)
+            weight = both.flatten(4).flatten(2, 3)
+        layer = nn.Conv2d(
+            self.in_channels, self.out_channels, kernel, stride, padding, dilation, bias=False, device="meta"
+        )
+        layer.weight = nn.Parameter(weight.to(self.weight.dtype))
+        if self.bias is not None:
+            layer.bias = nn.Parameter(self.bias.detach().clone())
+        return layer.train(self.training)
 
     def _at(self, place: int) -> nn.Conv2d:
         layer: nn.Conv2d = self[place]  # type: ignore[assignment]
@@ -123,6 +172,38 @@ class ConvChain(nn.Sequential):
     def shapes(self) -> list[list[int]]:
         """Return each convolution's outputs, inputs of a group, height, width, strides, paddings, dilations, groups."""
         return [_shape(self._at(place)) for place in range(len(self))]
+
+
+def _side(layers: Sequence[nn.Conv2d], axis: int) -> tuple[int, int, int, int]:
+    """Return kernel size, stride, padding and dilation along one axis of convolutions one after another.
+
+    The second one's outputs at `n` are `Σ_j w_j y[n s₂ + j d₂ − p₂]`, with `y[m] = Σ_i v_i x[m s₁ + i d₁ − p₁]`:
+    together they read `x[n s₁ s₂ + j d₂ s₁ + i d₁ − p₁ − p₂ s₁]`.
+
+    Raises:
+        ValueError: No one convolution does the same.
+    """
+    size, stride, padding, dilation = 1, 1, 0, 1
+    for layer in layers:
+        own_size, own_stride, own_dilation = (int(x[axis]) for x in (layer.kernel_size, layer.stride, layer.dilation))
+        own_padding = int(layer.padding[axis])
+        if size > 1 and own_size > 1:
+            raise ValueError("two of the convolutions reach along the same axis")
+        if own_padding and (size, stride, padding) != (1, 1, 0):
+            raise ValueError("padding stands between the convolutions")
+        if own_size > 1:
+            dilation = own_dilation * stride
+        size, padding, stride = size * own_size, padding + own_padding * stride, stride * own_stride
+    return size, stride, padding, dilation
+
+
+def _ungrouped(layer: nn.Conv2d) -> Tensor:
+    """Return a convolution's weight as that of one without groups, `(outputs, inputs, height, width)`, in float64."""
+    blocks = layer.weight.detach().double().unflatten(0, (layer.groups, -1))
+    whole = blocks.new_zeros(layer.groups, blocks.shape[1], layer.groups, *blocks.shape[2:])
+    places = torch.arange(layer.groups)
+    whole[places, :, places] = blocks
+    return whole.flatten(2, 3).flatten(0, 1)
 
 
 def _shape(layer: nn.Conv2d) -> list[int]:

@@ -15,7 +15,7 @@ from hfcompress.modeling.groups import Place, attention_of, head_width, places_o
 from hfcompress.modeling.kinds import KINDS, entry_of, is_size
 from hfcompress.modeling.linear import channels_in
 from hfcompress.modeling.low_rank import whole_name
-from hfcompress.modeling.manifest import METHOD, is_manifest
+from hfcompress.modeling.manifest import METHOD, is_bitsandbytes, is_manifest
 from hfcompress.modeling.position_bias import pick_heads
 
 if TYPE_CHECKING:
@@ -42,16 +42,21 @@ class Structure(QuantizationConfigMixin):
             `{"chain": [[...], ...]}`, convolutions one after another, as `ConvChain.shapes` says.
         heads: By group name (`encoder.layer.3.heads`) the numbers that the heads which are left had at first, `kept`,
             and how many there were, `of`; also their `width`, where it is not what the config says.
+        bitsandbytes: How bitsandbytes has quantized the layers, as `BitsAndBytesConfig.to_dict` says it; None where it
+            has not.
         format: Version of this format.
 
     Raises:
         ModelError: It cannot be read, or was written by a newer hfcompress.
     """
 
+    bitsandbytes: dict[str, Any] | None = None
+
     def __init__(
         self,
         modules: dict[str, dict[str, Any]] | None = None,
         heads: dict[str, dict[str, Any]] | None = None,
+        bitsandbytes: dict[str, Any] | None = None,
         format: int = FORMAT,
         quant_method: str = METHOD,
         **unknown: Any,
@@ -60,6 +65,8 @@ class Structure(QuantizationConfigMixin):
         self.format = format
         self.modules = {} if modules is None else modules
         self.heads = {} if heads is None else heads
+        if bitsandbytes is not None:  # otherwise config.json does not mention it
+            self.bitsandbytes = bitsandbytes
         if not isinstance(format, int):
             raise damaged("format", f"is {format!r}, not a number")
         if format > FORMAT:
@@ -85,6 +92,8 @@ class Structure(QuantizationConfigMixin):
                 raise damaged(f"heads.{name}", f"is {entry!r}, not heads that are left and how many there were")
             if not is_size(entry.get("width", 1)):
                 raise damaged(f"heads.{name}.width", f"is {entry['width']!r}, not a width")
+        if self.bitsandbytes is not None and not is_bitsandbytes(self.bitsandbytes):
+            raise damaged("bitsandbytes", f"is {self.bitsandbytes!r}, not a configuration of bitsandbytes")
 
     def __bool__(self) -> bool:
         """Say whether it holds anything."""

@@ -49,6 +49,7 @@ def targets_of(
     modules: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     kinds: tuple[type, ...] = LINEAR,
+    packed: bool = False,
 ) -> dict[str, nn.Module]:
     """Return the modules whose `weight` is changed, by name, in the model's order.
 
@@ -61,13 +62,14 @@ def targets_of(
         modules: Patterns of module names, such as `*.attention.*`; they also find what stands outside the layers.
         exclude: Patterns of module names that are left out.
         kinds: What the method can change; tables of embeddings are found where `modules` names them.
+        packed: Find also those whose weights are packed into integers.
 
     Raises:
         RequestError: A filter matches nothing, or only one side of a tie; every such fault.
         ModelError: The architecture has no row in the block table, and `modules` is not given.
     """
     named: dict[str, nn.Module] = {
-        name: module for name, module in model.named_modules() if _has_weights(module, kinds)
+        name: module for name, module in model.named_modules() if _has_weights(module, kinds, packed)
     }
     inside = named
     if layers is not None or modules is None:
@@ -136,10 +138,10 @@ def _layer_faults(numbers: Sequence[int], depth: int) -> Iterator[Fault]:
         yield Fault("layers", f"{given}.", f"The model has {depth}: 0 to {depth - 1}.")
 
 
-def _has_weights(module: nn.Module, kinds: tuple[type, ...]) -> bool:
+def _has_weights(module: nn.Module, kinds: tuple[type, ...], packed: bool) -> bool:
     """Say whether a module is of these kinds and has weights that can be set to zero: not packed into integers."""
     weight = getattr(module, "weight", None)
-    return isinstance(module, kinds) and isinstance(weight, Tensor) and weight.is_floating_point()
+    return isinstance(module, kinds) and isinstance(weight, Tensor) and (packed or weight.is_floating_point())
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
