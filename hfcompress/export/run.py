@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from hfcompress import environment
 from hfcompress.data import TaskData
-from hfcompress.errors import ExportError
 from hfcompress.export.backends.base import find_backend
 from hfcompress.export.careful import Careful
 from hfcompress.export.cases import answered_cases
 from hfcompress.export.config import ExportConfig
-from hfcompress.export.int8 import fastest_int8
-from hfcompress.export.memory import give_back
+from hfcompress.export.files import write_quantized
 from hfcompress.export.validation import Proof
 from hfcompress.export.variants import FUSED, fastest_variant, float_variants, move
 from hfcompress.folders import move_into_place
+from hfcompress.memory import give_back
 from hfcompress.modeling.onnx_model import ONNX_FOLDER
 from hfcompress.quantization.files import load_graph
 from hfcompress.tasks import Task
@@ -77,7 +76,7 @@ def export_onnx(
         opset = next(one.version for one in graphs[0].opset_import if not one.domain)
         proof = Proof(cases, config.tolerance, model_config.problem_type == "multi_label_classification")
         model_config.save_pretrained(work)  # beside the graphs, as whoever opens them expects
-        careful = Careful(work, not config.no_quantize_embeddings, task, processor, data, seed)
+        careful = Careful(work, config, task, processor, data, seed)
         record = _make(files, work, model_config, task, config, proof, careful, say)
         move_into_place(work / ONNX_FOLDER, folder / ONNX_FOLDER)
     return {
@@ -120,23 +119,7 @@ def _make(
         record["validation"] = best.validation.to_dict()
     made = work / ONNX_FOLDER
     made.mkdir()
-    if config.quantize == "int8":
-        say("quantizing")
-        try:
-            int8, figures = fastest_int8(variants, work, not config.no_quantize_embeddings, model_config, task)
-        except ExportError as error:
-            if config.max_drop is not None:
-                raise
-            say(f"note: no 8-bit file: {error}")
-            record["quantization"] = {"method": "none", "why": str(error)}
-        else:
-            found: dict[str, Any] = {"measured": figures}
-            if config.max_drop is not None:
-                base = next(variant for variant in variants if variant.name == int8.variant.name)
-                int8, choice = careful.choose(base, config.max_drop, say)
-                found |= {"max_drop": config.max_drop, **choice.to_dict()}
-            record["quantization"] = found | int8.record(proof)
-            move(int8.variant.files, made)
+    record |= write_quantized(variants, best, made, config, model_config, proof, careful, say)
     move(best.files, made)
     record["files"] = {f"{ONNX_FOLDER}/{file.name}": {"bytes": file.stat().st_size} for file in sorted(made.iterdir())}
     return record

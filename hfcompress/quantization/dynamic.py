@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hfcompress.errors import ExportError, Fault, RequestError, closest
-from hfcompress.quantization.files import bytes_on_disk, load_graph, save_graph
-from hfcompress.quantization.graph import scopes
+from hfcompress.config import option
+from hfcompress.quantization.convert import FAMILY, Batches, ChooseWriter, convert, quantizable
+from hfcompress.quantization.nodes import QuantizedNodes
 from hfcompress.quantization.rewriter import Rewriter
-from hfcompress.quantization.weights import Candidate, candidates, share_tied
+from hfcompress.registry import register
+
+__all__ = ["QuantizedNodes", "quantizable", "quantize_dynamic"]
+
+_NAME = "dynamic int8"
 
 
 @dataclass
-class QuantizedNodes:
-    """What was quantized in a graph, and what was not.
+class DynamicConfig:
+    """Options of dynamic int8."""
 
-    Args:
-        names: Names of the quantized nodes, by kind (`MatMul`, `Gemm`, `Gather`, `Conv`), in the graph's order.
-        kept_float: Names of the nodes that were left in float on request.
-        left: Names of nodes with weights that cannot or need not be quantized, by kind.
-        bytes_before: Size of the float graph, with its data.
-        bytes_after: Size of the quantized one.
-    """
-
-    names: dict[str, list[str]] = field(default_factory=dict)
-    kept_float: list[str] = field(default_factory=list)
-    left: dict[str, list[str]] = field(default_factory=dict)
-    bytes_before: int = 0
-    bytes_after: int = 0
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of quantized nodes by kind."""
-        return {kind: len(names) for kind, names in self.names.items()}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it for the record of an export."""
-        return {
-            "method": "dynamic int8",
-            "nodes": self.counts,
-            "kept_float": self.kept_float,
-            "left": self.left,
-            "bytes_before": self.bytes_before,
-            "bytes_after": self.bytes_after,
-        }
+    no_quantize_embeddings: bool = option(False, help="leave embeddings in float")
 
 
 def quantize_dynamic(
@@ -81,56 +56,25 @@ def quantize_dynamic(
         What was quantized.
 
     Raises:
+        ModelError: The graph is quantized already.
         RequestError: `keep_float` names a node that cannot be quantized anyway.
         ExportError: There is nothing to quantize in the graph, or the file would not shrink.
     """
-    model = load_graph(source)
-    every = list(scopes(model.graph))
-    found, left = candidates(every)
-    _check_names(keep_float, found)
-    result = QuantizedNodes(left=left, bytes_before=bytes_on_disk(source))
-    chosen = []
-    for item in share_tied(found, source.parent):
-        if item.name in keep_float:
-            result.kept_float.append(item.name)
-        elif item.kind == "Gather" and not embeddings:
-            left.setdefault("Gather", []).append(item.name)
-        else:
-            result.names.setdefault(item.kind, []).append(item.name)
-            chosen.append(item)
-    Rewriter(model, every, chosen, source.parent).rewrite()
-    save_graph(model, target, source.parent)
-    result.bytes_after = bytes_on_disk(target)
-    if found and not chosen:  # all of it was kept in float on request
-        return result
-    if result.bytes_after >= result.bytes_before:
-        for part in (target, target.with_name(target.name + "_data")):
-            part.unlink(missing_ok=True)
-        raise ExportError(_not_smaller(source, result))
-    return result
+    return convert(source, target, _NAME, int8_writer(embeddings), keep_float)
 
 
-def quantizable(source: Path, embeddings: bool = True) -> list[str]:
-    """Return the names of the nodes that `quantize_dynamic` would quantize, in the graph's order."""
-    found, _ = candidates(list(scopes(load_graph(source).graph)))
-    return [item.name for item in found if embeddings or item.kind != "Gather"]
+def int8_writer(embeddings: bool = True) -> ChooseWriter:
+    """Return how nodes are written in dynamic int8; embeddings are left in float if told so."""
+    return lambda item: Rewriter.int8 if embeddings or item.kind != "Gather" else None
 
 
-def _check_names(keep_float: Collection[str], found: list[Candidate]) -> None:
-    known = [item.name for item in found]
-    faults = []
-    for name in sorted(set(keep_float) - set(known)):
-        near = closest(name, known)
-        hint = f"Did you mean '{near}'?" if near else f"Those that would be: {', '.join(known[:5])} …"
-        faults.append(Fault("keep_float", f"the graph quantizes no node '{name}'.", hint))
-    if faults:
-        raise RequestError(*faults)
-
-
-def _not_smaller(source: Path, result: QuantizedNodes) -> str:
-    counts = ", ".join(f"{count} {kind}" for kind, count in result.counts.items()) or "none"
-    return (
-        f"int8 does not make {source.name} smaller: {result.bytes_before:,} bytes before, {result.bytes_after:,} after "
-        f"(nodes quantized: {counts}). Its float weights are too few or lie in operators that int8 does not cover; "
-        "export it with `--quantize none`."
-    )
+@register(FAMILY, "dynamic", DynamicConfig)
+def dynamic(
+    source: Path,
+    target: Path,
+    config: DynamicConfig,
+    batches: Batches | None = None,
+    keep_float: Collection[str] = (),
+) -> QuantizedNodes:
+    """8-bit weights; activations are rounded to 8 bits with a scale of their own at every call."""
+    return quantize_dynamic(source, target, not config.no_quantize_embeddings, keep_float)

@@ -1,7 +1,8 @@
-"""Puts int8 weights and the nodes that use them in the place of float ones."""
+"""Puts weights of fewer bits and the nodes that use them in the place of float ones; here those of dynamic int8."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,10 @@ def quantize_weight(weight: np.ndarray, axis: int, largest: int) -> tuple[np.nda
     return np.clip(scaled, -largest, largest, out=scaled).astype(np.int8), scale
 
 
+Write = Callable[["Rewriter", Candidate], None]
+"""Writes one node in fewer bits."""
+
+
 class Rewriter:
     """Rewrites the chosen nodes of all graphs of a file.
 
@@ -55,38 +60,62 @@ class Rewriter:
         every: Its graphs, the outer ones first.
         chosen: The nodes to quantize.
         folder: Where weights lie that are not in the file.
+        writers: How each is written, by the node's name; in int8 with dynamic scales unless given.
     """
 
-    def __init__(self, model: onnx.ModelProto, every: list[Scope], chosen: list[Candidate], folder: Path) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        every: list[Scope],
+        chosen: list[Candidate],
+        folder: Path,
+        writers: Mapping[str, Write] | None = None,
+    ) -> None:
         self.model = model
         self.every = every
         self.folder = folder
+        self.writers = writers or {}
         self.chosen = {(id(item.scope), item.node.output[0]): item for item in chosen}
         self.embedded = {item.weight.tensor.name for item in chosen if item.kind == "Gather"}
         self.multiplied = {item.weight.tensor.name for item in chosen if item.kind in _PRODUCTS and item.axis == 0}
         self.scales: dict[str, np.ndarray] = {}
         self.held: set[str] = set()
+        self.types: dict[str, np.dtype[np.generic]] = {}
         self.rounded: dict[tuple[str, bool], list[str]] = {}
+        self.settled: dict[str, Callable[[str, str], None]] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.count = 0
 
     def rewrite(self) -> None:
         """Rewrite every graph, the inner ones first, since a node is copied together with the graphs inside it."""
-        write = {"MatMul": self.product, "Gemm": self.product, "Gather": self.embedding, "Conv": self.convolution}
         for scope in reversed(self.every):
             self.rounded, self.nodes = {}, []
             normalised = {node.input[0] for node in scope.graph.node if node.op_type == "LayerNormalization"}
             for node in scope.graph.node:
                 item = self.chosen.get((id(scope), node.output[0]))
                 if item is not None:
-                    write[item.kind](item)
+                    self.writers.get(item.name, Rewriter.int8)(self, item)
                     continue
                 if node.op_type == "Add" and node.output[0] in normalised:
                     node.op_type = "Sum"
-                self.nodes.append(node)
+                self.keep(node)
             del scope.graph.node[:]
             scope.graph.node.extend(self.nodes)
         remove_unused(self.model)
+
+    def int8(self, item: Candidate) -> None:
+        """Write a node in int8 with dynamic scales."""
+        write = {"MatMul": self.product, "Gemm": self.product, "Gather": self.embedding, "Conv": self.convolution}
+        write[item.kind](item)
+
+    def keep(self, node: onnx.NodeProto) -> None:
+        """Append a float node; an output that is to be rounded (`settled`) goes through its rounding first."""
+        settle = self.settled.pop(node.output[0], None) if node.output else None
+        self.nodes.append(node)
+        if settle is not None:
+            name = node.output[0]
+            node.output[0] = f"{name}_before_rounding"
+            settle(node.output[0], name)
 
     def product(self, item: Candidate) -> None:
         """Multiply in integers: `(activations · weights) · (scale of the one · scales of the other) + bias`."""
@@ -169,6 +198,7 @@ class Rewriter:
         if name not in self.held:
             graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
             self.held.add(name)
+            self.types[name] = array.dtype
         return name
 
     def add(self, kind: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
@@ -182,5 +212,7 @@ class Rewriter:
         self.count += 1
         name = f"int8_{kind}_{self.count}"
         outputs = [output] if output else [f"{name}_{index}" for index in range(count)]
+        if attributes.get("domain") and all(held.domain != attributes["domain"] for held in self.model.opset_import):
+            self.model.opset_import.append(onnx.helper.make_opsetid(attributes["domain"], 1))
         self.nodes.append(onnx.helper.make_node(kind, inputs, outputs, name, **attributes))
         return outputs

@@ -102,6 +102,7 @@ def fewest_float_nodes(
     confirmed: Callable[[Collection[str]], float],
     float_quality: tuple[float, float],
     max_drop: float,
+    what: str = "nodes in float",
 ) -> Choice:
     """Find the shortest prefix of a ranking that has to stay in float, by bisection.
 
@@ -114,6 +115,7 @@ def fewest_float_nodes(
         confirmed: The same on the other rows; asked only for the final choice.
         float_quality: What the float graph reaches on the selection rows and on the others.
         max_drop: What the metric may lose.
+        what: What the ranking holds, for messages.
 
     Returns:
         The choice.
@@ -141,7 +143,7 @@ def fewest_float_nodes(
     while drop(enough) > max_drop:  # 0, 1, 2, 4, …: few are needed as a rule, and fewer are quicker to find
         if enough == len(ranked):
             best = choice(min(tries, key=lambda count: (drop(count), count)))
-            raise DropError(_message(max_drop, best, "the selection rows"), best)
+            raise DropError(_message(max_drop, best, "the selection rows", what), best)
         too_few, enough = enough, min(len(ranked), max(1, 2 * enough))
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
@@ -151,13 +153,13 @@ def fewest_float_nodes(
             enough = middle
     found = choice(enough)
     if found.drop_confirmed > max_drop:
-        raise DropError(_message(max_drop, found, "the rows that confirm it"), found)
+        raise DropError(_message(max_drop, found, "the rows that confirm it", what), found)
     return found
 
 
-def _message(max_drop: float, best: Choice, rows: str) -> str:
+def _message(max_drop: float, best: Choice, rows: str, what: str) -> str:
     return (
         f"--max-drop {max_drop:g} cannot be met on {rows}: at best the metric loses {best.drop_selected:.4f} on the "
-        f"selection rows and {best.drop_confirmed:.4f} on the others, with {len(best.kept_float)} nodes in float. "
+        f"selection rows and {best.drop_confirmed:.4f} on the others, with {len(best.kept_float)} {what}. "
         "Allow a larger drop, give more validation rows, or leave --max-drop out."
     )

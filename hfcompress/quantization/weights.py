@@ -71,6 +71,27 @@ def candidates(every: list[Scope]) -> tuple[list[Candidate], dict[str, list[str]
     return found, left
 
 
+def weight_bytes(every: list[Scope]) -> dict[str, int]:
+    """Return the bytes of the weight that each node takes, by the node's name, where it takes one of a known kind."""
+    import onnx
+
+    found = {}
+    for scope in every:
+        for node in scope.graph.node:
+            place = _WEIGHT_INPUT.get(node.op_type)
+            weight = None if place is None else scope.find(node.input[place])
+            if weight is not None and _is_float(weight.tensor):
+                kind = onnx.helper.tensor_dtype_to_np_dtype(weight.tensor.data_type)
+                found[node_name(node)] = int(np.prod(weight.tensor.dims)) * kind.itemsize
+    return found
+
+
+def matrix_of(item: Candidate, folder: Path) -> np.ndarray:
+    """Return a product's or an embedding's weight with a row for each output or token, `(rows, columns)`."""
+    array = numbers(item.weight.tensor, folder)
+    return array if item.axis == 0 else array.T
+
+
 def _is_float(tensor: onnx.TensorProto) -> bool:
     return tensor.data_type in (tensor.FLOAT, tensor.FLOAT16, tensor.BFLOAT16, tensor.DOUBLE)
 

@@ -84,7 +84,7 @@ def test_when_it_is_stopped_nothing_is_left_and_older_files_stay(tmp_path, monke
     def stop(*_):
         raise error
 
-    monkeypatch.setattr("hfcompress.export.run.fastest_int8", stop)
+    monkeypatch.setattr("hfcompress.export.run.write_quantized", stop)
     with pytest.raises(error):
         export(tiny_model("bert", seed=1), tmp_path)
     assert names(tmp_path) == ["onnx", "onnx/model.onnx"]
