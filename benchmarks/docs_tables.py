@@ -32,6 +32,13 @@ def page():
         movement(),
         "## What low rank without training costs",
         low_rank(),
+        recovery(),
+        convolutions(),
+        "## Fewer bits",
+        quantization(),
+        qat(),
+        "## Shared weights in a packed file",
+        deep_compression(),
         "## Fewer words",
         vocabulary(),
         "## Fewer filters",
@@ -101,6 +108,75 @@ def low_rank():
         "`python benchmarks/low_rank.py`: the encoder's linear layers keep a share of their parameters, from 512 "
         "training sentences; accuracy on 1,000 held-out ones, in points beside the dense model's, mean and range over "
         "seeds. Ranks are the same share of each layer's break-even (alike), or a budget is shared out (shared)."
+    )
+    return f"{text}\n\n{benchmark.tables(record)}"
+
+
+def recovery():
+    """Return the table of `recovery.py`, or say that it was not run."""
+    record = read("recovery")
+    if not record.get("cells"):
+        return "`python benchmarks/recovery.py` lets a model of low rank learn for an epoch. It was not run yet."
+    import recovery as benchmark
+
+    text = (
+        f"`python benchmarks/recovery.py`: MiniLM-L6 ({record['dense']:.1%}) at half of its encoder's linear "
+        "parameters, then one epoch in which it learns from itself as it was; means and ranges over seeds."
+    )
+    return f"{text}\n\n{benchmark.table(record)}"
+
+
+def convolutions():
+    """Return the tables of `convolutions.py`, or say that it was not run."""
+    record = read("convolutions")
+    if not record.get("cells"):
+        return "`python benchmarks/convolutions.py` factorizes a ResNet. It was not run yet."
+    import convolutions as benchmark
+
+    text = (
+        "`python benchmarks/convolutions.py`: a narrow ResNet-18, distilled from a narrow ResNet-50 on scikit-learn's "
+        "digits (a third held out, 599 images), is factorized to 48 % of its multiply-accumulates (MACs). Points are "
+        "to the student as it was, mean and range over three seeds (one for `tucker, plain`); times are of the first "
+        "seed, on one thread, and in parentheses how many times as fast as the dense student. The machine was shared."
+    )
+    return f"{text}\n\n{benchmark.tables(record)}"
+
+
+def quantization():
+    """Return the tables of `quantization.py`, or say that it was not run."""
+    record = read("quantization")
+    if not record.get("latency"):
+        return "`python benchmarks/quantization.py` compares ways to quantize. It was not run yet."
+    import quantization as benchmark
+
+    text = (
+        "`python benchmarks/quantization.py`: points are to the float model on 1,000 held-out sentences, with a 95 % "
+        "interval for the difference; times are medians on one thread, the files taking turns."
+    )
+    return f"{text}\n\n{benchmark.tables(record)}"
+
+
+def qat():
+    """Return the table of `qat.py`, or say that it was not run."""
+    record = read("qat")
+    if not record.get("cells"):
+        return "`python benchmarks/qat.py` compares training with rounding to rounding alone. It was not run yet."
+    import qat as benchmark
+
+    text = f"`python benchmarks/qat.py`: MiniLM-L6 ({record['dense']:.1%}), one epoch with rounding, taught by itself."
+    return f"{text}\n\n{benchmark.table(record)}"
+
+
+def deep_compression():
+    """Return the tables of `deep_compression.py`, or say that it was not run."""
+    record = read("deep_compression")
+    if not record.get("cells"):
+        return "`python benchmarks/deep_compression.py` shares weights and packs them. It was not run yet."
+    import deep_compression as benchmark
+
+    text = (
+        f"`python benchmarks/deep_compression.py`: MiniLM-L6 ({record['dense']:.1%}); a `.hfz` holds the whole folder, "
+        "tokenizer included."
     )
     return f"{text}\n\n{benchmark.tables(record)}"
 

@@ -38,6 +38,9 @@ FAMILIES = {
     "distillation": Family("hfcompress.distillation", is_step=True),
     "pruning": Family("hfcompress.pruning", is_step=True),
     "factorization": Family("hfcompress.factorization", is_step=True),
+    "clustering": Family("hfcompress.clustering", is_step=True),
+    "quantization": Family("hfcompress.quantization", is_step=True),
+    "onnx_quantization": Family("hfcompress.quantization", is_step=False),
     "export_backend": Family("hfcompress.export.backends", is_step=False),
 }
 

@@ -1,4 +1,4 @@
-"""`hfcompress export`: a checkpoint becomes ONNX files that were proved equal."""
+"""`hfcompress export`: a checkpoint becomes ONNX files that were proved equal, in float and in fewer bits."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from hfcompress.export.config import ExportConfig
 
 if TYPE_CHECKING:
     from hfcompress.pipeline.exporting import ExportJob
+
+
+_MENTIONED = 0.01
+"""Part of the bytes from which on it is said what stays float."""
 
 
 @dataclass
@@ -72,15 +76,32 @@ def _show(record: dict[str, Any], output_dir: Path, output: Output) -> None:
 
 def _in_words(export: dict[str, Any]) -> list[str]:
     """Say how near the files are to the model."""
-    proof, int8 = export["validation"], export.get("quantization") or {}
+    proof, made = export["validation"], export.get("quantization")
     said = [f"float32: largest difference from PyTorch {proof['largest_difference']:.1g}{_agreement(proof)}"]
-    if "validation" in int8:
-        nodes = ", ".join(f"{count} {kind}" for kind, count in int8["nodes"].items())
-        kept = f"; left in float: {', '.join(int8['kept_float'])}" if int8["kept_float"] else ""
-        difference = int8["validation"]["largest_difference"]
-        said.append(f"int8: largest difference {difference:.1g}{_agreement(int8['validation'])} ({nodes}{kept})")
-    elif int8:
-        said.append(f"no 8-bit file: {int8['why']}")
+    for one in export.get("quantizations") or ([made] if made else []):
+        said += _one_in_words(one)
+    return said
+
+
+def _one_in_words(made: dict[str, Any]) -> list[str]:
+    """Say how near one method's file is, what of it stays float, and which bits each node has."""
+    name = made["asked"]
+    if "validation" not in made:
+        return [f"no {'8-bit' if name == 'int8' else name} file: {made['why']}"]
+    nodes = ", ".join(f"{count} {kind}" for kind, count in made["nodes"].items())
+    kept = f"; left in float: {', '.join(made['kept_float'])}" if made["kept_float"] else ""
+    difference = made["validation"]["largest_difference"]
+    said = [f"{name}: largest difference {difference:.1g}{_agreement(made['validation'])} ({nodes}{kept})"]
+    rest = sum(one["share"] for one in made["float"])
+    if rest >= _MENTIONED:
+        most = sorted(made["float"], key=lambda one: -one["share"])[:3]
+        names = ", ".join(f"{one['node']} {100 * one['share']:.1f} %" for one in most)
+        said.append(
+            f"  {100 * rest:.1f} % of the float file's bytes stay float: {names}{' …' * (len(made['float']) > 3)}"
+        )
+    if made.get("bits"):
+        rows = [[one["node"], str(one["bits"]), f"{one['loss']:.1e}", f"{one['bytes']:,}"] for one in made["bits"]]
+        said += ["", table(["node", "bits", "loss alone", "bytes"], rows)]
     return said
 
 
@@ -90,10 +111,12 @@ def _agreement(proof: dict[str, Any]) -> str:
 
 
 VERB = Verb(
-    help="Write ONNX files that answer as the model does, in float32 and in eight bits.",
+    help="Write ONNX files that answer as the model does, in float32 and in fewer bits.",
     examples=(
         "hfcompress export --model ./small --output-dir exported",
         "hfcompress export --model ./small --output-dir small --overwrite --dataset reviews.csv --max-drop 0.005",
+        "hfcompress export --model ./small --output-dir exported --quantize int8,int4",
+        "hfcompress export --model ./small --output-dir exported --dataset reviews.csv --quantize static",
         "hfcompress export --model distilbert-base-uncased-finetuned-sst-2-english --output-dir sst2 --quantize none",
     ),
     groups=(ExportOptions, ExportConfig, BenchData, OutputOptions),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,6 +58,21 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Others:
+    """Methods that are no steps of recipes, and have their flags in common.
+
+    Args:
+        title: What they do.
+        methods: Returns them by name.
+        groups: Take the place of the verb's groups where one of them is chosen.
+    """
+
+    title: str
+    methods: Callable[[], Mapping[str, Method]]
+    groups: tuple[type, ...]
+
+
+@dataclass(frozen=True)
 class Verb:
     """One verb of the command line.
 
@@ -69,6 +84,8 @@ class Verb:
         takes_training: Whether any TrainingArguments field is a flag too.
         family: Of methods, of which `--method` chooses one, whose options are then flags too.
         method: The chosen one; see `with_method`.
+        default_method: The one that is chosen unless `--method` says otherwise.
+        others: Methods that `--method` can choose beside those of the family.
     """
 
     help: str
@@ -78,6 +95,8 @@ class Verb:
     takes_training: bool = False
     family: str | None = None
     method: Method | None = None
+    default_method: str | None = None
+    others: Others | None = None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -107,7 +126,7 @@ def read_arguments(name: str, verb: Verb, words: Sequence[str]) -> tuple[Request
     extra, faults = _loose_flags(rest)
     attempts: list[Callable[[], Any]] = [partial(_parse_group, group, given) for group in verb.groups]
     if verb.family is not None and verb.method is None:  # which flags there are depends on the method
-        attempts.append(partial(require_method, verb.family, given.get("method")))
+        attempts.append(partial(require_method, verb, given.get("method")))
     else:
         attempts.append(partial(_read_extra, verb, extra, faults))
     *configs, training = gather(*attempts)

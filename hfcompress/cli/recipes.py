@@ -104,7 +104,8 @@ def show(record: dict[str, Any], output_dir: Path, output: Output, pushed: dict[
         auto = task.auto_model
         code += f'from transformers import {auto}\nmodel = {auto}.from_pretrained("{output_dir}")'
     usage = f"The model is in {output_dir}. Use it:\n\n{indent(code, ' ' * 4)}\n"
-    made = [name for name in ("README.md", "report.html", "onnx") if (output_dir / name).exists()]
+    packed = record.get("packed", {}).get("file", "")
+    made = [name for name in ("README.md", "report.html", "onnx", packed) if name and (output_dir / name).exists()]
     usage += f"\nBeside it: {', '.join(made)}.\n" if made else ""
     usage += f"\nPushed to {pushed['url']}\n" if pushed else ""
     values = record | {"output_dir": str(output_dir)} | ({"pushed": pushed} if pushed else {})

@@ -15,16 +15,17 @@ from hfcompress.data import DataConfig, TaskData, load_validation
 from hfcompress.errors import Fault, InterruptedByUserError, ModelError, OutputExistsError, RequestError
 from hfcompress.export.backends.base import find_backend
 from hfcompress.export.config import ExportConfig
-from hfcompress.export.int8 import SUFFIX
 from hfcompress.export.layout import graph_names, with_suffix
 from hfcompress.export.run import export_onnx
 from hfcompress.folders import move_into_place, require_space
 from hfcompress.measure.size import measure_size
 from hfcompress.modeling.load import load_config, load_model, load_processor
+from hfcompress.modeling.manifest import METHOD
 from hfcompress.modeling.onnx_model import ONNX_FOLDER
 from hfcompress.pipeline import provenance
 from hfcompress.pipeline.finishing import finish, onnx_models
 from hfcompress.pipeline.record import data_record
+from hfcompress.quantization.trained_ranges import read_ranges
 from hfcompress.sources import is_local, resolve
 from hfcompress.tasks import Task, find_task, task_of_config, trained_labels
 
@@ -62,15 +63,17 @@ class ExportJob:
     def files(self) -> list[str]:
         """The ONNX files, as they lie in the output folder."""
         graphs = graph_names(self.task, self.config)
-        eight = [with_suffix(name, SUFFIX) for name in graphs] if self.settings.quantize == "int8" else []
-        return [f"{ONNX_FOLDER}/{name}" for name in (*graphs, *eight)]
+        fewer = [with_suffix(name, suffix) for suffix in self.settings.suffixes.values() for name in graphs]
+        return [f"{ONNX_FOLDER}/{name}" for name in (*graphs, *fewer)]
 
     @property
     def disk_bytes(self) -> int:
-        """What the export writes at most: the checkpoint, graphs traced and fused, and both in 8 bits."""
+        """What the export writes at most: the checkpoint, graphs traced and fused, and both by each method."""
         fused = 2 if self.settings.fusion != "off" else 1
-        eight = 0.5 * fused if self.settings.quantize == "int8" else 0.0
-        return int((1 + fused + eight) * 4 * measure_size(self.config, self.task).parameters)
+        methods = self.settings.methods
+        fewer = 0.5 * fused * len(methods)  # float16 is the largest
+        smoothed = 1 if "smooth_quant" in methods else 0
+        return int((1 + fused + fewer + smoothed) * 4 * measure_size(self.config, self.task).parameters)
 
 
 def prepare(
@@ -87,9 +90,11 @@ def prepare(
 
     Raises:
         RequestError: Something is wrong with model, data or settings, or no backend is installed.
+        ModelError: The model has no trained head, or its weights are quantized already.
         NetworkError: Something would have to come from the Hub, which cannot be reached.
     """
     config = load_config(model)
+    _refuse_quantized(config, model)
     chosen = find_task(task) if task else task_of_config(config, model)
     labels = trained_labels(config, chosen)
     if labels is None:
@@ -97,9 +102,27 @@ def prepare(
         raise ModelError(Fault(model, f"has no trained head for {chosen.name}: there is nothing to export.", fix))
     if settings.max_drop is not None and data is None:
         raise RequestError(Fault("max_drop", "is measured on data.", "Name some with --dataset."))
+    hungry = [name for name in settings.needs_data if name != "static" or not read_ranges(config)]
+    if hungry and data is None:
+        problem = f"{', '.join(hungry)} looks at rows of data, and none are named."
+        raise RequestError(Fault("quantize", problem, "Name some with --dataset."))
     backend = find_backend(settings.backend).name
     rows = load_validation(data, labels, seed, chosen, config.problem_type) if data else None
     return ExportJob(model, chosen, config, settings, rows, data.dataset if data else "", backend, seed)
+
+
+def _refuse_quantized(config: PretrainedConfig, model: str) -> None:
+    """Make sure that a model's weights are floats.
+
+    Raises:
+        ModelError: Its config says that another library has quantized them.
+    """
+    held = getattr(config, "quantization_config", None)
+    method = held.get("quant_method") if isinstance(held, dict) else getattr(held, "quant_method", None)
+    name = str(getattr(method, "value", method))
+    if held is not None and name != METHOD:
+        fix = "Export the float model that it was made from; `--quantize` then writes the graph in fewer bits."
+        raise ModelError(Fault(model, f"is quantized already ({name}).", fix))
 
 
 def export_folder(
@@ -167,8 +190,16 @@ def _fill(job: ExportJob, final: Path, name: str, progress: bool, say: Callable[
     _copy_checkpoint(job.model, final)
     processor.save_pretrained(final)
     record = _record(job, processor) | {"export": export}
-    models: dict[str, Path | str] = {"model": final, **onnx_models(final, "model")}
+    models: dict[str, Path | str] = {"model": final, **_graphs(final, export)}
     return finish(final, record, models, job.task, job.data, progress=progress, say=say, name=name)
+
+
+def _graphs(final: Path, export: dict[str, Any]) -> dict[str, Path]:
+    """Return the ONNX files to measure by what tables call them: `model ONNX`, `model int8` and so on."""
+    exact = {name: file for name, file in onnx_models(final, "model").items() if name.endswith("ONNX")}
+    made = export.get("quantizations") or [export.get("quantization") or {}]
+    fewer = {f"model {one['asked']}": final / ONNX_FOLDER / one["files"][-1] for one in made if "files" in one}
+    return exact | fewer
 
 
 def _copy_checkpoint(model: str, final: Path) -> None:

@@ -21,6 +21,9 @@ from hfcompress.tasks import Task
 SETTINGS = BenchSettings(effort=Effort(rounds=40, seconds=4.0))
 """As `hfcompress bench` measures, but less long: the user waits for the folder."""
 
+_CALLED = {"int8": "quantized", "int4": "q4", "int8 weights": "int8", "float16": "fp16", "mixed": "mixed"}
+"""What tables call the files in fewer bits, and what stands behind their names."""
+
 
 def finish(
     folder: Path,
@@ -87,6 +90,6 @@ def onnx_models(folder: Path, name: str) -> dict[str, Path]:
         name: What its PyTorch model is called.
     """
     graph = DECODER if (folder / ONNX_FOLDER / DECODER).is_file() else MODEL
-    files = {"ONNX": graph, "int8": with_suffix(graph, "quantized")}
+    files = {"ONNX": graph} | {what: with_suffix(graph, suffix) for what, suffix in _CALLED.items()}
     places = {f"{name} {what}": folder / ONNX_FOLDER / file for what, file in files.items()}
     return {called: place for called, place in places.items() if place.is_file()}

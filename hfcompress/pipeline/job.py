@@ -15,6 +15,7 @@ from hfcompress.data import TaskData, load_data
 from hfcompress.export.backends.base import find_backend
 from hfcompress.modeling.load import load_config
 from hfcompress.pipeline import provenance
+from hfcompress.pipeline.quantized import refuse_quantized
 from hfcompress.pipeline.recipe import Recipe, Step, read_steps
 from hfcompress.sources import check_hashes
 from hfcompress.tasks import Task, find_task, task_of_config, trained_labels
@@ -57,8 +58,9 @@ class Job:
 
     def output_fingerprint(self) -> str:
         """Return what identifies the finished folder: the last model, and what else is made of it."""
-        model, export = self.fingerprint(len(self.steps)), self.recipe.export
-        return model if export is None else provenance.fingerprint(model, dataclasses.asdict(export))
+        model, export, packed = self.fingerprint(len(self.steps)), self.recipe.export, self.recipe.pack
+        more = [*([dataclasses.asdict(export)] if export is not None else []), *([packed] if packed else [])]
+        return provenance.fingerprint(model, *more) if more else model
 
 
 def prepare(recipe: Recipe) -> Job:
@@ -74,6 +76,7 @@ def prepare(recipe: Recipe) -> Job:
     steps = read_steps(recipe)
     gather(*(partial(build_arguments, step.config.training) for step in steps if hasattr(step.config, "training")))
     config = load_config(recipe.model)
+    refuse_quantized(config, steps, recipe.export is not None)
     task = find_task(recipe.task) if recipe.task else task_of_config(config, recipe.model)
     labels = trained_labels(config, task)
     if hasattr(steps[0].config, "check_start"):

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 
 from hfcompress import registry
-from hfcompress.config import gather, json_schema, option, parse
+from hfcompress.config import checked_by, gather, json_schema, option, parse
 from hfcompress.context import Seed
 from hfcompress.data import DataConfig
 from hfcompress.errors import Fault, RequestError, closest, unknown
@@ -29,6 +29,12 @@ ORIGINAL = "original"
 """What the starting model is called in tables; no step may take the name."""
 
 
+def _check_packed(name: str) -> None:
+    if not re.fullmatch(r"\w[\w.-]*\.hfz", name):
+        problem = f"takes the name of a file in the output folder, such as model.hfz, got {name!r}."
+        raise RequestError(Fault("", problem))
+
+
 @dataclass
 class Recipe:
     """What a recipe file says."""
@@ -41,6 +47,9 @@ class Recipe:
     task: str | None = option(None, help="the task (default: what the model's architecture says)")
     seed: Seed = option(42, help="seed of everything random")
     export: ExportConfig | None = option(None, help="ONNX files of the last step's model; `{}` for the defaults")
+    pack: Annotated[str, checked_by(_check_packed)] | None = option(
+        None, help="name of a .hfz file beside the last step's model: the checkpoint in as few bytes as its entropy"
+    )
     description: str = option("", help="one sentence on what the recipe is for")
     checksums: dict[str, str] = option({}, help="SHA-256 that files must have, by source")
     keep_steps: bool = option(False, help="keep the earlier steps' models in the output folder, under steps/")

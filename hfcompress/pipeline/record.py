@@ -64,6 +64,7 @@ def recipe_record(job: Job) -> dict[str, Any]:
         "data": {name: _shown(value) for name, value in _changed(recipe.data).items()},
         "steps": steps,
     }
+    found |= {"pack": recipe.pack} if recipe.pack else {}
     return found if recipe.export is None else found | {"export": _changed(recipe.export)}
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from hfcompress import environment
+from hfcompress.clustering.container import pack
 from hfcompress.context import Context
 from hfcompress.errors import InterruptedByUserError, RequestError
 from hfcompress.export.run import export_onnx
@@ -29,6 +30,7 @@ from hfcompress.pipeline.prediction import starting_model
 from hfcompress.pipeline.recipe import ORIGINAL, Step
 from hfcompress.pipeline.record import data_record, recipe_record, source_of
 from hfcompress.processes import is_main_process
+from hfcompress.quantization.trained_ranges import forget_ranges, read_ranges
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -123,6 +125,9 @@ def _run_step(
     start = time.perf_counter()
     try:
         model = load_model(str(before), job.task) if before else starting_model(job)
+        if read_ranges(model.config):  # they are those of the weights as they are
+            say("the ranges of activations that were trained are dropped: this step changes the weights")
+            forget_ranges(model.config)
         processor = load_processor(str(before) if before else job.recipe.model, job.task)
         context = Context(job.task, job.data, processor, job.recipe.seed, scratch, folders, progress, say=say)
         with measure_emissions(is_main_process()) as emissions:
@@ -225,6 +230,10 @@ def _record(
     emissions = total([step.get("emissions", {}) for step in steps])
     if emissions:
         record["emissions"] = emissions
+    if job.recipe.pack is not None:
+        say("packing the checkpoint")
+        packed = pack(final, final / job.recipe.pack, progress=progress, say=say).to_dict()
+        record["packed"] = {**packed, "file": job.recipe.pack, "tensors": len(packed["tensors"])}
     if job.recipe.export is not None:
         say("exporting to ONNX")
         options = (job.recipe.export, job.data, job.recipe.seed, say, progress)

@@ -102,11 +102,11 @@ def test_python_dash_m_exits_as_the_command_does():
 def test_nearest_verb_is_offered(typed, near):
     done = hfcompress(typed, "--json")
     assert (done.code, done.out) == (2, "")
-    assert f"there is no verb '{typed}'. Did you mean '{near}'? Allowed: augment, bench, card, distill, " in done.err
+    assert f"there is no verb '{typed}'. Did you mean '{near}'? Allowed: augment, bench, card, cluster, " in done.err
 
 
 def test_an_unlike_verb_gets_the_list():
     done = hfcompress("--json", "list")
     assert done.code == 2
     assert "Did you mean" not in done.err
-    assert "evaluate, export, factorize, inspect, list, prune, push, quickstart, run." in done.err
+    assert "export, factorize, inspect, list, pack, prune, push, quantize, quickstart, run, unpack." in done.err

@@ -37,8 +37,7 @@ def test_list_of_an_unknown_family():
     done = hfcompress("list", "los")
     assert (done.code, done.out) == (2, "")
     assert (
-        "there is no family 'los'. Did you mean 'loss'? Allowed: distillation, export_backend, factorization, "
-        in done.err
+        "there is no family 'los'. Did you mean 'loss'? Allowed: clustering, distillation, export_backend, " in done.err
     )
 
 

@@ -17,6 +17,11 @@ ELSEWHERE = {
         "tests/recipes/test_pruning_recipes.py",
     ),
     **dict.fromkeys(["low-rank", "low-rank-recovered", "low-rank-lora"], "tests/recipes/test_low_rank_recipes.py"),
+    "low-rank-vision": "tests/recipes/test_low_rank_vision.py",
+    "four-bit-qlora": "tests/recipes/test_four_bit.py",
+    "deep-compression": "tests/recipes/test_deep_compression.py",
+    **dict.fromkeys(["qat-int8", "prune-quantize-distill"], "tests/recipes/test_qat_recipes.py"),
+    **dict.fromkeys(["int8-edge", "static-int8"], "tests/recipes/test_onnx_quantization_recipes.py"),
 }
 """Recipes that another test runs."""
 
