@@ -21,6 +21,7 @@ from hfcompress.clustering.shared_weights import SharedWeights
 from hfcompress.config import gather, option
 from hfcompress.errors import Fault, ModelError, RequestError
 from hfcompress.modeling.linear import LINEAR, weight_of
+from hfcompress.modeling.manifest import quantized_by
 from hfcompress.modeling.targets import distinct, refuse_nan, targets_of
 from hfcompress.registry import register
 from hfcompress.training.alteration import AlterationConfig
@@ -205,9 +206,7 @@ def _counted(information: Tensor | None) -> Tensor | None:
 
 
 def _refuse_quantized(model: PreTrainedModel) -> None:
-    held: Any = getattr(model.config, "quantization_config", None)
-    method = held.get("quant_method") if isinstance(held, dict) else getattr(held, "quant_method", None)
-    name = str(getattr(method, "value", method))
-    if held is not None and name != "hfcompress":
+    by = quantized_by(model.config)
+    if by is not None:
         fix = "Start from the float model that it was made from."
-        raise ModelError(Fault("", f"the model's weights are quantized already ({name}).", fix))
+        raise ModelError(Fault("", f"the model's weights are quantized already ({by}).", fix))

@@ -20,7 +20,7 @@ from hfcompress.export.run import export_onnx
 from hfcompress.folders import move_into_place, require_space
 from hfcompress.measure.size import measure_size
 from hfcompress.modeling.load import load_config, load_model, load_processor
-from hfcompress.modeling.manifest import METHOD
+from hfcompress.modeling.manifest import quantized_by
 from hfcompress.modeling.onnx_model import ONNX_FOLDER
 from hfcompress.pipeline import provenance
 from hfcompress.pipeline.finishing import finish, onnx_models
@@ -117,12 +117,10 @@ def _refuse_quantized(config: PretrainedConfig, model: str) -> None:
     Raises:
         ModelError: Its config says that another library has quantized them.
     """
-    held = getattr(config, "quantization_config", None)
-    method = held.get("quant_method") if isinstance(held, dict) else getattr(held, "quant_method", None)
-    name = str(getattr(method, "value", method))
-    if held is not None and name != METHOD:
+    by = quantized_by(config)
+    if by is not None:
         fix = "Export the float model that it was made from; `--quantize` then writes the graph in fewer bits."
-        raise ModelError(Fault(model, f"is quantized already ({name}).", fix))
+        raise ModelError(Fault(model, f"is quantized already ({by}).", fix))
 
 
 def export_folder(
