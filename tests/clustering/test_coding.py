@@ -149,6 +149,11 @@ def test_garbage_is_refused_or_has_the_size_that_was_announced(coding, data, num
     assert len(found) == numbers * word
 
 
+def test_codebooks_of_nothing_are_refused():
+    with pytest.raises(DamagedCodeError, match="not as many as the groups"):  # found by fuzzing
+        read_values("codebook", struct.pack("<III", 1, 0, 0) + bytes(64), 0, 4)
+
+
 @settings(deadline=None, max_examples=150)
 @given(st.integers(0, 10**6), st.integers(0, 255), st.sampled_from(["planes", "codebook", "lzma"]), st.booleans())
 def test_damaged_codes_are_refused_or_have_the_size_that_was_announced(place, byte, coding, sparse):

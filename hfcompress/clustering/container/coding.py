@@ -136,7 +136,7 @@ def write_codebook(shared: Shared, word: int) -> bytes:
 
 def _read_codebook(reader: Reader, count: int, word: int) -> np.ndarray:
     group, groups, others = reader.numbers("III")
-    if not group or groups != -(-count // group) or others > count:
+    if not group or not groups or groups != -(-count // group) or others > count:
         raise DamagedCodeError("the codebooks are not as many as the groups")
     sizes = reader.array(groups, "<u2").astype(np.int64)
     books = reader.array(int(sizes.sum()), f"<u{word}")
