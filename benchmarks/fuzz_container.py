@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of what reads `.hfz` files: garbage is refused, in bounded time and memory, or nothing breaks.
+"""Coverage-guided fuzzing of the reader of `.hfz` files: garbage is refused, in bounded time and memory.
 
 `codes` mutates single streams, which no checksum guards; `files` mutates whole containers. A finding stops the run and
 leaves the input in a file. What stands behind `--` goes to libFuzzer.
