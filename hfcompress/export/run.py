@@ -20,6 +20,7 @@ from hfcompress.export.variants import FUSED, fastest_variant, float_variants, m
 from hfcompress.folders import move_into_place
 from hfcompress.memory import give_back
 from hfcompress.modeling.onnx_model import ONNX_FOLDER
+from hfcompress.quantization.batch_norm import fold_batch_norms
 from hfcompress.quantization.files import load_graph
 from hfcompress.tasks import Task
 
@@ -104,6 +105,7 @@ def _make(
     Raises:
         ExportError: A float graph does not answer as the model does.
     """
+    folded = sum(map(fold_batch_norms, traced)) if config.fusion != "off" else 0
     say("comparing the graph with PyTorch")
     record: dict[str, Any] = {"validation": proof.require(traced).to_dict()}
     give_back()
@@ -115,6 +117,8 @@ def _make(
     give_back()
     record["fused"] = best.name == FUSED
     record["fusion"] = {"operators": best.operators, "why_not": why_not, "measured": figures}
+    if folded:
+        record["fusion"]["batch_norms"] = folded
     if best.validation is not None:
         record["validation"] = best.validation.to_dict()
     made = work / ONNX_FOLDER

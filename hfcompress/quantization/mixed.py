@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ class Part:
 class MixedConfig(Int4Config):
     """Options of mixed precision; what is not named in `bits` stays float."""
 
-    bits: dict[str, int] = field(default_factory=dict)
+    bits: dict[str, int] = option({}, help="8 or 4 bits by the name of a node", recipe_only=True)
     no_quantize_embeddings: bool = option(False, help="leave embeddings in float")
 
 

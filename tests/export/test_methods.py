@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("onnxruntime")
 
 import onnx
+from torch import nn
 
 from hfcompress.config import parse
 from hfcompress.data import DataConfig, load_validation
@@ -123,6 +124,21 @@ def test_convolutions_are_quantized_or_it_is_said_why_not(tmp_path):
     record = export(model, tmp_path, task=task, quantize="int8_weights,float16", say=said.append)
     for one in record["quantizations"]:
         assert one["method"] == "none" or one["validation"]["largest_relative_difference"] < 0.1
+
+
+def test_batch_norms_are_a_part_of_the_convolutions_before_them(tmp_path):
+    (tmp_path / "off").mkdir()
+    for folder, fusion in ((tmp_path, "auto"), (tmp_path / "off", "off")):
+        model = tiny_head("resnet", "ForImageClassification")
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+        record = export(model, folder, task=find_task("image-classification"), quantize="none", fusion=fusion)
+        assert record["validation"]["largest_relative_difference"] < 1e-4
+        left = kinds(folder / "onnx" / "model.onnx").count("BatchNormalization")
+        assert (left == 0) is (folder == tmp_path)
+        assert (record["fusion"].get("batch_norms", 0) > 0) is (folder == tmp_path)
 
 
 def test_mixed_under_a_size_lists_the_bits_and_the_price_of_every_node(tmp_path, tokenizer, rows):
