@@ -140,6 +140,14 @@ def test_texts_of_the_data_are_not_repeated(folder):
     assert "a private text" not in str(build_card(folder))
 
 
+def test_every_quantized_file_is_told(tmp_path):
+    made = [{"method": "static int8", "nodes": {"MatMul": 3}}, {"method": "weights int4", "nodes": {"Gather": 1}}]
+    record = RECORD | {"export": RECORD["export"] | {"quantization": made[0], "quantizations": made}}
+    found = section(build_card(make_folder(tmp_path / "out", record=record)), "What was done")
+    assert "Quantized: static int8; nodes: 3 MatMul." in found
+    assert "Quantized: weights int4; nodes: 1 Gather." in found
+
+
 def test_steps_export_and_recipe(folder):
     card = build_card(folder)
     found = section(card, "What was done")

@@ -78,8 +78,10 @@ def export(inputs: CardInputs) -> list[str]:
     if isinstance(made.get("fused"), bool):
         fused = ", fused by ONNX Runtime" if made["fused"] else ", not fused"
     found = [f"Traced by the {markdown(made.get('backend') or 'unnamed')} backend{opset}{fused}."]
-    found += [*_quantization(mapping(made.get("quantization"))), *_validation(mapping(made.get("validation")))]
-    return found
+    several = made.get("quantizations")
+    for one in several if isinstance(several, list) else [made.get("quantization")]:
+        found += _quantization(mapping(one))
+    return [*found, *_validation(mapping(made.get("validation")))]
 
 
 def _quantization(made: Mapping[str, Any]) -> list[str]:

@@ -134,6 +134,7 @@ def facts(measurements: Mapping[str, Any], record: Mapping[str, Any] | None) -> 
         "Files": files,
         "Source": (record or {}).get("source") or {},
         "Export": _export((record or {}).get("export") or {}),
+        "Bits of each node": _bits((record or {}).get("export") or {}),
     }
     shown = {
         title: [
@@ -146,19 +147,40 @@ def facts(measurements: Mapping[str, Any], record: Mapping[str, Any] | None) -> 
     return [(title, rows) for title, rows in shown.items() if rows]
 
 
+def _quantizations(export: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what each method made, where an export quantized."""
+    return export.get("quantizations") or [export.get("quantization") or {}]
+
+
+def _bits(export: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what each node of mixed precision takes, and the squared relative change of the answers it costs."""
+    return {
+        str(row["node"]): f"{row['bytes']:,} bytes in "
+        + ("float" if row["bits"] == 32 else f"{row['bits']} bits; alone it changes the answers by {row['loss']:.1e}")
+        for made in _quantizations(export)
+        for row in made.get("bits") or ()
+    }
+
+
 def _export(export: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `compression.json` says of the export, one value a line."""
-    checked, quantized = export.get("validation") or {}, export.get("quantization") or {}
+    checked = export.get("validation") or {}
     difference, agreement = number(checked, "largest_difference"), number(checked, "label_agreement")
-    nodes = quantized.get("nodes") or {}
+    quantized: dict[str, Any] = {}
+    for made in _quantizations(export):
+        name = "" if len(_quantizations(export)) == 1 else f" ({made.get('asked')})"
+        nodes = ", ".join(f"{n} {kind}" for kind, n in (made.get("nodes") or {}).items())
+        quantized |= {
+            f"quantization{name}": made.get("method"),
+            f"quantized nodes{name}": nodes,
+            f"left in float{name}": ", ".join(map(str, made.get("kept_float") or ())),
+        }
     return {
         "backend": export.get("backend"),
         "opset": export.get("opset"),
         "attention fused": {True: "yes", False: "no"}.get(export.get("fused")),  # type: ignore[arg-type]
         "largest difference from PyTorch": None if difference is None else f"{difference:.2g}",
         "same labels as PyTorch": None if agreement is None else f"{100 * agreement:.1f} %",
-        "quantization": quantized.get("method"),
-        "quantized nodes": ", ".join(f"{n} {kind}" for kind, n in nodes.items()),
-        "left in float": ", ".join(map(str, quantized.get("kept_float") or ())),
+        **quantized,
         "time": text.duration(export["seconds"]) if number(export, "seconds") is not None else None,
     }
