@@ -7,6 +7,7 @@ from statistics import mean
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+MODELS = {"minilm": "MiniLM-L6", "mpnet": "MPNet-base"}
 
 
 def quickstart():
@@ -81,17 +82,42 @@ def pruning():
         if method.startswith("fisher"):
             groups.setdefault((model, method, -float(macs)), []).append(cell)
     lines = ["| model | method | fewer MACs | accuracy | difference | seeds |", "|---|---|---|---|---|---|"]
-    titles = {"minilm": "MiniLM-L6", "mpnet": "MPNet-base"}
     for (model, method, _), found in sorted(groups.items()):
         before, after = (mean(cell[key] for cell in found) for key in ("dense_accuracy", "accuracy"))
         fewer = mean(cell["dense_macs"] / cell["macs"] for cell in found)
         each = [100 * (cell["accuracy"] - cell["dense_accuracy"]) for cell in found]
-        spread = f" ({min(each):+.1f} to {max(each):+.1f})" if len(found) > 1 else ""
         lines.append(
-            f"| {titles[model]} | `{method}` | {fewer:.2f} × | {100 * before:.1f} → {100 * after:.1f} % "
-            f"| {mean(each):+.1f}{spread} | {len(found)} |"
+            f"| {MODELS[model]} | `{method}` | {fewer:.2f} × | {100 * before:.1f} → {100 * after:.1f} % "
+            f"| {_spread(each)} | {len(found)} |"
         )
     return "\n".join(lines)
+
+
+def low_rank():
+    """Points of accuracy that factorization costs without any training, budgets shared out over the layers."""
+    cells = json.loads((RESULTS / "low_rank.json").read_text())["cells"]
+    methods = ("svd", "fwsvd", "activation+fisher")
+    groups = {}
+    for name, cell in cells.items():
+        model, method, ranks, share, _ = name.split("/")
+        if ranks == "shared" and method in methods:
+            found = groups.setdefault((model, -float(share)), {})
+            found.setdefault(method, []).append(100 * (cell["accuracy"] - cell["dense_accuracy"]))
+    lines = [
+        "| model | parameters of the linear layers kept | `svd` | `fwsvd` | `activation` | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (model, share), found in sorted(groups.items()):
+        each = " | ".join(_spread(found.get(method, [])) for method in methods)
+        seeds = max(map(len, found.values()))
+        lines.append(f"| {MODELS[model]} | {-share:.0%} | {each} | {seeds} |")
+    return "\n".join(lines)
+
+
+def _spread(each):
+    """Return the mean of points and their range, as far as there are any."""
+    spread = f" ({min(each):+.1f} to {max(each):+.1f})" if len(set(each)) > 1 else ""
+    return f"{mean(each):+.1f}{spread}" if each else ""
 
 
 def ratio(found):
@@ -102,7 +128,7 @@ def ratio(found):
     return f"{found['median']:.2f} ({low:.2f}–{high:.2f})"
 
 
-TABLES = {"quickstart": quickstart, "pruning": pruning, "distillation": distillation}
+TABLES = {"quickstart": quickstart, "pruning": pruning, "low rank": low_rank, "distillation": distillation}
 
 
 def render(text):
