@@ -134,7 +134,6 @@ def facts(measurements: Mapping[str, Any], record: Mapping[str, Any] | None) -> 
         "Files": files,
         "Source": (record or {}).get("source") or {},
         "Export": _export((record or {}).get("export") or {}),
-        "Bits of each node": _bits((record or {}).get("export") or {}),
     }
     shown = {
         title: [
@@ -147,19 +146,26 @@ def facts(measurements: Mapping[str, Any], record: Mapping[str, Any] | None) -> 
     return [(title, rows) for title, rows in shown.items() if rows]
 
 
+_FLOAT = 32
+
+
 def _quantizations(export: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return what each method made, where an export quantized."""
     return export.get("quantizations") or [export.get("quantization") or {}]
 
 
-def _bits(export: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what each node of mixed precision takes, and the squared relative change of the answers it costs."""
-    return {
-        str(row["node"]): f"{row['bytes']:,} bytes in "
-        + ("float" if row["bits"] == 32 else f"{row['bits']} bits; alone it changes the answers by {row['loss']:.1e}")
-        for made in _quantizations(export)
+def bits(record: Mapping[str, Any] | None) -> list[dict[str, str]]:
+    """Return a row for each node of mixed precision: its bits, the bytes of its weight, and what they cost alone."""
+    return [
+        {
+            "node": clean(row.get("node", ""), 120),
+            "bits": "float" if row.get("bits") == _FLOAT else str(row.get("bits")),
+            "kilobytes": f"{(number(row, 'bytes') or 0) / 1e3:,.0f}",
+            "loss": f"{number(row, 'loss') or 0:.1e}" if row.get("bits") != _FLOAT else "",
+        }
+        for made in _quantizations((record or {}).get("export") or {})
         for row in made.get("bits") or ()
-    }
+    ]
 
 
 def _export(export: Mapping[str, Any]) -> dict[str, Any]:

@@ -193,6 +193,7 @@ def _render(measurements: Mapping[str, Any], record: Mapping[str, Any] | None, d
         examples=details.example_rows(measurements),
         examples_total=measurements.get("examples_total") or len(measurements.get("examples") or ()),
         steps=details.steps(record),
+        bits=details.bits(record),
         description=text.clean((record or {}).get("description") or "", 400),
         facts=details.facts(measurements, record),
     )

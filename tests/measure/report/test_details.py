@@ -1,6 +1,6 @@
 """What the report lists of an export: each quantized file, and the bits of each node of a mixed one."""
 
-from hfcompress.measure.report.details import facts
+from hfcompress.measure.report.details import bits, facts
 
 MADE = [
     {"asked": "static", "method": "static int8", "nodes": {"MatMul": 18}, "kept_float": ["/head/Gemm"]},
@@ -27,14 +27,14 @@ def test_one_quantized_file():
         "quantized nodes": "18 MatMul",
         "left in float": "/head/Gemm",
     }
-    assert "Bits of each node" not in found
+    assert bits({"export": {"quantization": MADE[0]}}) == bits(None) == []
 
 
 def test_several_and_the_bits_of_each_node():
     found = told({"quantization": MADE[0], "quantizations": MADE})
     assert found["Export"]["quantization (static)"] == "static int8"
     assert found["Export"]["quantized nodes (mixed)"] == "2 MatMul"
-    assert found["Bits of each node"] == {
-        "/a/MatMul": "73,728 bytes in 4 bits; alone it changes the answers by 2.5e-05",
-        "/b/MatMul": "589,824 bytes in float",
-    }
+    assert bits({"export": {"quantization": MADE[0], "quantizations": MADE}}) == [
+        {"node": "/a/MatMul", "bits": "4", "kilobytes": "74", "loss": "2.5e-05"},
+        {"node": "/b/MatMul", "bits": "float", "kilobytes": "590", "loss": ""},
+    ]
