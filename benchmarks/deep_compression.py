@@ -1,8 +1,8 @@
 """Deep Compression: what shared weights, zeros and entropy coding make of MiniLM-L6, and what that costs.
 
 MiniLM-L6, fine-tuned on Rotten Tomatoes sentences; 1,000 sentences are held out, and nothing was chosen on them.
-`shared` cells have k-means alone, without training. `recipe` cells prune, share and fine-tune as the recipe
-deep-compression does, taught by the model as it was, one cell a seed. `codecs` packs folders and compresses their
+`shared` cells have k-means alone, without training. `recipe` cells run the recipe deep-compression from the fine-tuned
+model on, one cell a seed. `codecs` packs folders and compresses their
 weights by zstandard (level 19) and LZMA in the same run. Each cell is written to
 benchmarks/results/deep_compression.json as soon as it is done; one that is there is not run again.
 
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from models import WORK
-from quality import TASK, data, teacher, teacher_accuracy
+from quality import DATA, TASK, data, teacher, teacher_accuracy
 from report import Record
 
 from hfcompress.clustering.container import pack, unpack
@@ -27,8 +27,9 @@ from hfcompress.clustering.kmeans import KmeansConfig, kmeans
 from hfcompress.context import Context
 from hfcompress.measure.quality import predict, score
 from hfcompress.modeling.load import load_model, load_processor
-from hfcompress.pipeline.recipe import read_recipe, shipped_recipes
-from hfcompress.pruning.magnitude import MagnitudeConfig, magnitude
+from hfcompress.pipeline.job import prepare
+from hfcompress.pipeline.recipe import build_recipe, read_recipe, shipped_recipes
+from hfcompress.pipeline.runner import run
 
 RECORD = Record("deep_compression", __doc__.split("\n")[0])
 FOLDER = WORK / "deep-compression"
@@ -41,7 +42,8 @@ SHARED = {
     "32 clusters": {"clusters": 32},
     "32 clusters, bit price 0.01": {"clusters": 32, "bit_price": 0.01},
 }
-STEPS = {"magnitude": (magnitude, MagnitudeConfig), "kmeans": (kmeans, KmeansConfig)}
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+"""A checkpoint, without the record and the report beside it."""
 
 
 def main():
@@ -60,17 +62,17 @@ def main():
             RECORD.measure(f"recipe/{seed}", lambda s=seed: recipe(s), **settings)
     if "codecs" in parts:
         RECORD.measure("codecs/dense", lambda: codecs(Path(teacher("minilm"))))
-        RECORD.measure("codecs/recipe", lambda: codecs(FOLDER / "recipe-1" / "shared"))
+        RECORD.measure("codecs/recipe", lambda: codecs(FOLDER / "recipe-1"))
     print(tables(RECORD.read()))
 
 
-def start(seed, name):
+def start():
     """Return the fine-tuned model and a context with an empty folder to work in."""
-    source, scratch = str(teacher("minilm")), FOLDER / name
+    source, scratch = str(teacher("minilm")), FOLDER / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     processor = load_processor(source, TASK)
-    return load_model(source, TASK), Context(TASK, data(seed, "labelled"), processor, seed, scratch, {}, progress=True)
+    return load_model(source, TASK), Context(TASK, data(1, "labelled"), processor, 1, scratch, {}, progress=True)
 
 
 def accuracy(model, context):
@@ -91,43 +93,46 @@ def packed(model, context, name):
 
 def shared(options):
     """Share weights without training."""
-    model, context = start(1, "scratch")
+    model, context = start()
     model = kmeans(model, KmeansConfig(**options), context)
     return {"accuracy": accuracy(model, context), **packed(model, context, "shared")}
 
 
 def recipe_steps():
     """Return the recipe's steps behind the fine-tuning."""
-    steps = read_recipe(shipped_recipes()["deep-compression"]).steps
-    return [{name: options} for step in steps for name, options in step.items() if name in STEPS]
+    return read_recipe(shipped_recipes()["deep-compression"]).steps[1:]
 
 
 def recipe(seed):
     """Run the recipe's steps on the fine-tuned model."""
-    model, context = start(seed, f"recipe-{seed}")
-    begin, found = time.perf_counter(), {}
-    for step in recipe_steps():
-        ((name, options),) = step.items()
-        function, config = STEPS[name]
-        own = {key: value for key, value in options.items() if key in config.__dataclass_fields__}
-        training = {key: value for key, value in options.items() if key not in own}
-        own["teacher"] = str(teacher("minilm"))
-        context.work_dir = FOLDER / f"recipe-{seed}" / f"work-{name}"
-        context.work_dir.mkdir()
-        model = function(model, config(**own, training={**training, "save_strategy": "no"}), context)
-        found[f"{name}_accuracy"] = accuracy(model, context)
-    context.work_dir = FOLDER / f"recipe-{seed}"
-    seconds = round(time.perf_counter() - begin, 1)
-    return {"accuracy": accuracy(model, context), **packed(model, context, "shared"), **found, "seconds": seconds}
+    values = {"model": str(teacher("minilm")), "task": TASK.name, "seed": seed, "data": DATA, "pack": "model.hfz"}
+    job, folder = prepare(build_recipe({**values, "steps": recipe_steps()})), FOLDER / f"recipe-{seed}"
+    record = run(job, folder, overwrite=True, say=print)
+    return {
+        "accuracy": record["results"][-1]["quality"]["metrics"]["accuracy"],
+        "packed_bytes": record["packed"]["bytes"],
+        "folder_bytes": folder_bytes(teacher("minilm")),
+        "steps": {step["name"]: step["after"]["metrics"]["accuracy"] for step in record["steps"]},
+        "seconds": round(sum(step["seconds"] for step in record["steps"]), 1),
+    }
+
+
+def folder_bytes(folder):
+    """Return what the model, its config and its tokenizer weigh before anything is done."""
+    return sum((folder / name).stat().st_size for name in FILES)
 
 
 def codecs(folder):
-    """Compress a folder's weights by other tools, and pack and unpack it."""
+    """Pack and unpack a folder's weights, with their config, and compress the weights by other tools."""
     import zstandard
 
-    raw, found = (folder / "model.safetensors").read_bytes(), {}
+    raw, found, bare = (folder / "model.safetensors").read_bytes(), {}, FOLDER / "bare"
+    shutil.rmtree(bare, ignore_errors=True)
+    bare.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(folder / name, bare / name)
     begin = time.perf_counter()
-    report = pack(folder, FOLDER / "codec.hfz", overwrite=True)
+    report = pack(bare, FOLDER / "codec.hfz", overwrite=True)
     found["hfz"] = {"bytes": report.bytes, "pack_seconds": round(time.perf_counter() - begin, 2)}
     begin = time.perf_counter()
     shutil.rmtree(FOLDER / "unpacked", ignore_errors=True)
