@@ -114,6 +114,39 @@ def low_rank():
     return "\n".join(lines)
 
 
+def fewer_bits():
+    """Size, time and quality of the files that each way to quantize makes, on one thread, beside other tools."""
+    rows = json.loads((RESULTS / "quantization.json").read_text())["latency"]["minilm"]
+    dense, onnx = rows["PyTorch, float32"], rows["ONNX, float32"]
+    lines = [
+        "| MiniLM-L6 | MB | times smaller | accuracy, points (95 %) | ms | × ONNX float32's speed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        low, high = (100 * bound for bound in row["difference_interval"])
+        points = 100 * (row["accuracy"] - dense["accuracy"])
+        ms, ms_onnx = (one["latency"]["1 x 128"]["median_ms"] for one in (row, onnx))
+        lines.append(
+            f"| {name} | {row['bytes'] / 1e6:.1f} | {dense['bytes'] / row['bytes']:.2f} "
+            f"| {points:+.1f} ({low:+.1f} to {high:+.1f}) | {ms:.1f} | {ms_onnx / ms:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def packed():
+    """Size and quality of packed checkpoints with shared weights."""
+    record = json.loads((RESULTS / "deep_compression.json").read_text())
+    lines = ["| MiniLM-L6 | `.hfz`, MB | times smaller | accuracy, points |", "|---|---|---|---|"]
+    for name, cell in record["cells"].items():
+        kind, _, label = name.partition("/")
+        if kind != "codecs":
+            title = label if kind == "shared" else f"recipe `deep-compression`, seed {label}"
+            smaller = cell["folder_bytes"] / cell["packed_bytes"]
+            points = 100 * (cell["accuracy"] - record["dense"])
+            lines.append(f"| {title} | {cell['packed_bytes'] / 1e6:.2f} | {smaller:.1f} | {points:+.1f} |")
+    return "\n".join(lines)
+
+
 def _spread(each):
     """Return the mean of points and their range, as far as there are any."""
     spread = f" ({min(each):+.1f} to {max(each):+.1f})" if len(set(each)) > 1 else ""
