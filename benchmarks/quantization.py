@@ -13,6 +13,7 @@ made is kept in benchmarks/work/quantized; a file that is there is not made agai
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -149,6 +150,7 @@ def make_others(model):
         cost = measured(
             [sys.executable, "-c", ONNXRUNTIME, str(folder / "optimum" / "model.onnx"), str(folder / "onnxruntime")]
         )
+        shutil.copyfile(source / "config.json", folder / "onnxruntime" / "config.json")
         return cost | {"file": f"{model}/onnxruntime/model.onnx"}
 
     folder.mkdir(parents=True, exist_ok=True)
