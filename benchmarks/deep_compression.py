@@ -16,6 +16,7 @@ import argparse
 import lzma
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from models import WORK
@@ -104,10 +105,10 @@ def recipe_steps():
 
 
 def recipe(seed):
-    """Run the recipe's steps on the fine-tuned model."""
+    """Run the recipe's steps on the fine-tuned model; held out are the sentences that it has not seen either."""
     values = {"model": str(teacher("minilm")), "task": TASK.name, "seed": seed, "data": DATA, "pack": "model.hfz"}
     job, folder = prepare(build_recipe({**values, "steps": recipe_steps()})), FOLDER / f"recipe-{seed}"
-    record = run(job, folder, overwrite=True, say=print)
+    record = run(replace(job, data=data(seed, "labelled")), folder, overwrite=True, say=print)
     return {
         "accuracy": record["results"][-1]["quality"]["metrics"]["accuracy"],
         "packed_bytes": record["packed"]["bytes"],

@@ -26,8 +26,8 @@ def fits_behind(
     Args:
         walk: The model, entered at layer `number`.
         number: The layer.
-        stops: Its linear layers in the order of the run, up to the last that is wanted.
-        wanted: Those whose moments are wanted; none of them may read what another of them gives.
+        stops: Its linear layers that are run before those that are wanted, in the order of the run.
+        wanted: Those whose moments are wanted, in that order; all read the same.
         weights: Of each, by name and batch, the weight of each token that counts, `(tokens,)`.
 
     Returns:
@@ -35,7 +35,7 @@ def fits_behind(
     """
     sums = {stop.name: PairSums() for stop in wanted}
     for place, batch in enumerate(walk.batches):
-        seen = walk.now(number, place, stops)
+        seen = walk.now(number, place, stops, wanted)
         masks = token_masks(walk.model, batch)
         for stop in wanted:
             before, now = walk.before(place, stop), seen[stop.name]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,7 +62,7 @@ class Seen:
 
     Args:
         inputs: What it takes; of the model as it was nothing.
-        output: What it gives.
+        output: What it gives; of the model as it is now nothing.
         stream: What that is added to; None for nothing.
     """
 
@@ -127,9 +128,16 @@ class Walk:
         """Return what was seen at a stop in a batch before anything of the model was changed, once: it is forgotten."""
         return self._before[place].pop(stop.name)
 
-    def now(self, number: int, place: int, stops: Sequence[Stop]) -> dict[str, Seen]:
-        """Return what is to be seen now at some stops, all those of a layer up to the last of them, by name."""
-        return self._run(self._now[place], number, place, stops, stop_there=True)[0]
+    def now(self, number: int, place: int, stops: Sequence[Stop], wanted: Sequence[Stop]) -> dict[str, Seen]:
+        """Return what is to be seen now at some stops that read the same, by name; the layer runs no further.
+
+        Args:
+            number: The layer's number.
+            place: The batch's number.
+            stops: All those of the layer that are run before.
+            wanted: Those that come next.
+        """
+        return self._run(self._now[place], number, place, stops, wanted)[0]
 
     def leave(self, number: int) -> None:
         """Run a layer as it is now, and take the hidden states to the next one."""
@@ -137,7 +145,7 @@ class Walk:
             self._now[place] = self._run(self._now[place], number, place, [])[1]
 
     def _run(
-        self, hidden: Tensor, number: int, place: int, stops: Sequence[Stop], stop_there: bool = False
+        self, hidden: Tensor, number: int, place: int, stops: Sequence[Stop], until: Sequence[Stop] = ()
     ) -> tuple[dict[str, Seen], Tensor]:
         """Run a layer on a batch's hidden states; return what was seen at stops, and the next hidden states.
 
@@ -148,31 +156,37 @@ class Walk:
             number: The layer's number.
             place: The batch's number, for what else the layer is given.
             stops: Where to look, in the order of the run.
-            stop_there: Not to run what comes after the last of them.
+            until: Stops that read the same, before which to stop; of them is seen what goes in.
         """
-        layer = self.layers[number]
-        streams: dict[str, Tensor] = {}
+        layer, prefix = self.layers[number], self._prefixes[number]
+        branches: dict[str, Tensor] = {}
         seen: dict[str, Seen] = {}
         handles = []
-        for stop in stops:
 
-            def note_branch(module: nn.Module, args: Any, name: str = stop.name) -> None:
-                streams.setdefault(name, args[0])  # DeBERTa then projects positions with the same layer
+        def stream_of(stop: Stop) -> Tensor | None:
+            stream = branches.get(stop.name)
+            return _sum_of_stream(hidden, seen) if stream is not None and self.blocks.norm_first else stream
 
-            def note(module: nn.Module, args: Any, output: Tensor, name: str = stop.name) -> None:
-                stream = streams.get(name)
-                if stream is not None and self.blocks.norm_first:
-                    added = [one.output for one in seen.values() if one.stream is not None]
-                    stream = sum(added, start=hidden)
-                seen[name] = Seen(args[0], output, stream)
-                if stop_there and len(seen) == len(stops):
-                    raise _StopHere
+        def note_branch(module: nn.Module, args: Any, stop: Stop) -> None:
+            branches.setdefault(stop.name, args[0])  # DeBERTa then projects positions with the same layer
 
+        def note(module: nn.Module, args: Any, output: Tensor, stop: Stop) -> None:
+            seen[stop.name] = Seen(args[0], output, stream_of(stop))
+
+        def note_and_stop(module: nn.Module, args: Any) -> None:
+            seen.update({stop.name: Seen(args[0], _NONE, stream_of(stop)) for stop in until})
+            raise _StopHere
+
+        for stop in [*stops, *until]:
             if stop.branch is not None:
-                branch = layer.get_submodule(stop.branch.removeprefix(self._prefixes[number]))
-                handles.append(branch.register_forward_pre_hook(note_branch))
-            module = layer.get_submodule(stop.name.removeprefix(self._prefixes[number]))
-            handles.append(module.register_forward_hook(note))
+                branch = layer.get_submodule(stop.branch.removeprefix(prefix))
+                handles.append(branch.register_forward_pre_hook(partial(note_branch, stop=stop)))
+        for stop in stops:
+            module = layer.get_submodule(stop.name.removeprefix(prefix))
+            handles.append(module.register_forward_hook(partial(note, stop=stop)))
+        for stop in until[:1]:
+            module = layer.get_submodule(stop.name.removeprefix(prefix))
+            handles.append(module.register_forward_pre_hook(note_and_stop))
         try:
             with suppress(_StopHere):
                 hidden = self._calls[place][number].run(layer, hidden)
@@ -180,6 +194,11 @@ class Walk:
             for handle in handles:
                 handle.remove()
         return seen, hidden
+
+
+def _sum_of_stream(hidden: Tensor, seen: Mapping[str, Seen]) -> Tensor:
+    """Return what went into a layer and what was added to it so far."""
+    return sum((one.output for one in seen.values() if one.stream is not None), start=hidden)
 
 
 def can_walk(model: PreTrainedModel, blocks: Blocks, layers: nn.ModuleList, batch: Batch) -> bool:

@@ -157,11 +157,11 @@ def _behind(
             walk.enter(number, stops)
             done = 0
             for stage in stages:
-                done += len(stage)
                 for name, fit in fits_behind(walk, number, stops[:done], stage, weights).items():
                     gradient = known[name].gradient if config.fisher else None
                     put_factors(model, {name: _refit(model.get_submodule(name), fit, gradient, rest.pop(name))})
                     bar.update()
+                done += len(stage)
             walk.leave(number)
             give_back()
     bar.close()

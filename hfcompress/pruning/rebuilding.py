@@ -66,7 +66,7 @@ def rebuild(
             walk.enter(number, stops)
             for place, group in enumerate(own):
                 if group in todo:
-                    (fit,) = fits_behind(walk, number, stops[: place + 1], stops[place : place + 1], weights).values()
+                    (fit,) = fits_behind(walk, number, stops[:place], stops[place : place + 1], weights).values()
                     _solve(model.get_submodule(group.reader.module), group, kept[group.name], fit)
                     bar.update()
             walk.leave(number)
