@@ -161,7 +161,14 @@ def ratio(found):
     return f"{found['median']:.2f} ({low:.2f}–{high:.2f})"
 
 
-TABLES = {"quickstart": quickstart, "pruning": pruning, "low rank": low_rank, "distillation": distillation}
+TABLES = {
+    "quickstart": quickstart,
+    "pruning": pruning,
+    "low rank": low_rank,
+    "fewer bits": fewer_bits,
+    "packed": packed,
+    "distillation": distillation,
+}
 
 
 def render(text):
