@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hfcompress.calibration.least_squares import Fit, PairSums
-from hfcompress.calibration.walk import Stop, Walk
-from hfcompress.modeling.linear import is_convolution
+from hfcompress.calibration.walk import Seen, Stop, Walk
+from hfcompress.modeling.linear import is_convolution, matrix
 from hfcompress.modeling.statistics import counted, token_masks, tokens_read
 
 
@@ -38,16 +38,31 @@ def fits_behind(
         seen = walk.now(number, place, stops, wanted)
         masks = token_masks(walk.model, batch)
         for stop in wanted:
-            before, now = walk.before(place, stop), seen[stop.name]
             module: Any = walk.model.get_submodule(stop.name)
-            first = is_convolution(module)
-            target = before.output
-            if module.bias is not None:
-                target = target - (module.bias[:, None] if first else module.bias)
-            if before.stream is not None and now.stream is not None:
-                target = target + before.stream - now.stream
-            mask = masks[tokens_read(walk.model, stop.name)]
-            inputs, targets = counted(now.inputs, mask, first), counted(target, mask, first)
-            sums[stop.name].add_pairs(inputs, targets, weights[stop.name][place])
-    biased = {name: walk.model.get_submodule(name).bias is not None for name in sums}
-    return {name: found.fit(centred=biased[name]) for name, found in sums.items()}
+            first, mask = is_convolution(module), masks[tokens_read(walk.model, stop.name)]
+            now: Any = seen[stop.name]
+            inputs, target = now.inputs, _target(module, walk.before(place, stop), now)
+            pair = (counted(inputs, mask, first), counted(target, mask, first))
+            sums[stop.name].add_pairs(*pair, weights[stop.name][place])
+    return {name: _fit(walk.model.get_submodule(name), found) for name, found in sums.items()}
+
+
+def _target(module: Any, before: Seen, now: Seen) -> Any:
+    """Return what a layer should give without its bias, or what it was given where that alone is known."""
+    if before.output is None:
+        return before.inputs
+    target = before.output
+    if module.bias is not None:
+        target = target - (module.bias[:, None] if is_convolution(module) else module.bias)
+    if before.stream is not None and now.stream is not None:
+        target = target + before.stream - now.stream
+    return target
+
+
+def _fit(module: Any, sums: PairSums) -> Fit:
+    """Return the moments; where the targets are inputs, those of what the layer makes of them."""
+    fit = sums.fit(centred=module.bias is not None)
+    weight = matrix(module).double()
+    if len(fit.target_mean) == len(weight):
+        return fit
+    return Fit(fit.mean, fit.covariance, weight @ fit.target_mean, fit.products @ weight.T)

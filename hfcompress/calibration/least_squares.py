@@ -14,7 +14,7 @@ RIDGE = 1e-4
 _NOTHING = 1e-8
 """Stands for a covariance of 0."""
 
-_AT_ONCE = 2048
+_AT_ONCE = 1024
 """Tokens that are multiplied at once, about: to add a wide product in float64 takes as long as to multiply 400."""
 
 
@@ -54,7 +54,7 @@ class WeightedSums:
 
 def _plus(total: Any, more: Tensor) -> Tensor:
     """Return a sum in float64; a large one grows in place."""
-    return total.add_(more.double()) if isinstance(total, Tensor) else more.double()
+    return total.add_(more) if isinstance(total, Tensor) else more.double()
 
 
 @dataclass

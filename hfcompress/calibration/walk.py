@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from hfcompress.calibration import Batch
 
 
-_NONE = torch.empty(0)
-
-
 class _StopHere(Exception):
     """Raised in a hook: what follows in the layer need not run."""
 
@@ -41,6 +38,12 @@ class _Call:
         given = layer(hidden_states=hidden, **self.kwargs) if self.named else layer(hidden, *self.args, **self.kwargs)
         states: Tensor = given[0] if isinstance(given, tuple) else given
         return states
+
+    def is_like(self, other: _Call) -> bool:
+        """Say whether another layer is given the very same."""
+        mine, others = (*self.args, *self.kwargs.values()), (*other.args, *other.kwargs.values())
+        same = len(mine) == len(others) and all(one is another for one, another in zip(mine, others, strict=True))
+        return same and self.kwargs.keys() == other.kwargs.keys()
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,13 @@ class Seen:
     """What was seen of a linear layer.
 
     Args:
-        inputs: What it takes; of the model as it was nothing.
-        output: What it gives; of the model as it is now nothing.
+        inputs: What it takes.
+        output: What it gives; None where that is not known, or was forgotten.
         stream: What that is added to; None for nothing.
     """
 
-    inputs: Tensor
-    output: Tensor
+    inputs: Tensor | None
+    output: Tensor | None
     stream: Tensor | None
 
 
@@ -83,7 +86,7 @@ class Walk:
 
     def __init__(self, model: PreTrainedModel, batches: Sequence[Batch], blocks: Blocks, layers: nn.ModuleList) -> None:
         self.model, self.batches, self.blocks, self.layers = model, batches, blocks, layers
-        recorded = [_record(model, layers, batch) for batch in batches]
+        recorded = _record_all(model, layers, batches)
         self._calls = [calls for calls, _ in recorded]
         self._dense = [hidden for _, hidden in recorded]
         self._now = list(self._dense)
@@ -118,11 +121,11 @@ class Walk:
         return found
 
     def enter(self, number: int, stops: Sequence[Stop]) -> None:
-        """Run a layer as it was, and keep what was seen at its stops."""
+        """Run a layer as it was, and keep what was seen at its stops, one side of each."""
         self._before = []
         for place in range(len(self.batches)):
             seen, self._dense[place] = self._run(self._dense[place], number, place, stops)
-            self._before.append({name: Seen(_NONE, one.output, one.stream) for name, one in seen.items()})
+            self._before.append({name: _narrow_side(one) for name, one in seen.items()})
 
     def before(self, place: int, stop: Stop) -> Seen:
         """Return what was seen at a stop in a batch before anything of the model was changed, once: it is forgotten."""
@@ -174,7 +177,7 @@ class Walk:
             seen[stop.name] = Seen(args[0], output, stream_of(stop))
 
         def note_and_stop(module: nn.Module, args: Any) -> None:
-            seen.update({stop.name: Seen(args[0], _NONE, stream_of(stop)) for stop in until})
+            seen.update({stop.name: Seen(args[0], None, stream_of(stop)) for stop in until})
             raise _StopHere
 
         for stop in [*stops, *until]:
@@ -196,9 +199,18 @@ class Walk:
         return seen, hidden
 
 
+def _narrow_side(seen: Seen) -> Seen:
+    """Forget what went in or, where that is less and what came out is added to nothing, what came out."""
+    inputs, output = seen.inputs, seen.output
+    if seen.stream is None and inputs is not None and output is not None and inputs.numel() < output.numel():
+        return Seen(inputs, None, None)
+    return Seen(None, output, seen.stream)
+
+
 def _sum_of_stream(hidden: Tensor, seen: Mapping[str, Seen]) -> Tensor:
     """Return what went into a layer and what was added to it so far."""
-    return sum((one.output for one in seen.values() if one.stream is not None), start=hidden)
+    added = (one.output for one in seen.values() if one.stream is not None and one.output is not None)
+    return sum(added, start=hidden)
 
 
 def can_walk(model: PreTrainedModel, blocks: Blocks, layers: nn.ModuleList, batch: Batch) -> bool:
@@ -206,8 +218,22 @@ def can_walk(model: PreTrainedModel, blocks: Blocks, layers: nn.ModuleList, batc
     return not blocks.shared and len(_record(model, layers[-1:], batch)[0]) == 1
 
 
-def _record(model: PreTrainedModel, layers: nn.ModuleList, batch: Batch) -> tuple[list[_Call], Tensor]:
-    """Run a model once; return what each layer is given, and the hidden states that the first one is given."""
+_Recorded = tuple[list[_Call], Tensor]
+"""What each layer is given beside the hidden states, and those that the first one is given."""
+
+
+def _record_all(model: PreTrainedModel, layers: nn.ModuleList, batches: Sequence[Batch]) -> list[_Recorded]:
+    """Run a model on batches; where all layers are given the same in the first, no further than there in the others."""
+    recorded = [_record(model, layers, batch) for batch in batches[:1]]
+    alike = all(call.is_like(recorded[0][0][0]) for call in recorded[0][0])
+    for batch in batches[1:]:
+        calls, start = _record(model, layers, batch, only_first=alike)
+        recorded.append((calls * len(layers) if alike else calls, start))
+    return recorded
+
+
+def _record(model: PreTrainedModel, layers: nn.ModuleList, batch: Batch, only_first: bool = False) -> _Recorded:
+    """Run a model once, or no further than its first layer."""
     calls: list[_Call] = []
     start: list[Tensor] = []
 
@@ -217,12 +243,15 @@ def _record(model: PreTrainedModel, layers: nn.ModuleList, batch: Batch) -> tupl
         calls.append(_Call(args if named else args[1:], rest, named))
         if not start:
             start.append(kwargs["hidden_states"] if named else args[0])
+        if only_first:
+            raise _StopHere
 
     handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
     # A cache would be filled by every run of a layer.
     options = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
     try:
-        model(**batch, **options)
+        with suppress(_StopHere):
+            model(**batch, **options)
     finally:
         for handle in handles:
             handle.remove()

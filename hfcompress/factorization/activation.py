@@ -21,7 +21,7 @@ from hfcompress.factorization.comparing import comparing
 from hfcompress.factorization.decompose import Decomposition, is_low, losses_on_narrow_side, on_narrow_side
 from hfcompress.factorization.findings import DIVERGENCE, OUTPUTS, Loss, brief_names
 from hfcompress.factorization.layers import SeenOptions, predict_ranks, ranks_for
-from hfcompress.memory import give_back
+from hfcompress.memory import give_back, returning
 from hfcompress.modeling.factors import Factors, put_factors
 from hfcompress.modeling.families import FAMILIES, stacks_of
 from hfcompress.modeling.groups import places_of
@@ -82,10 +82,11 @@ def activation(model: PreTrainedModel, config: ActivationConfig, context: Contex
         ModelError: Weights, activations or gradients are NaN or infinite; the layer is named.
     """
     layers = config.layers_of(model)
-    with evaluating(model), comparing(model, context):
+    with returning(), evaluating(model), comparing(model, context):
         batches = calibration_inputs(model, context, config.examples, config.batch_size)
         known = _look(model, layers, batches, config, context)
         ranks = ranks_for(layers, _losses(layers, known, config), config, context, config.loss)
+        known = {name: known[name] for name in ranks}  # what was seen of the others is not needed again
         _warn_of_few_tokens(ranks, known)
         if config.behind:
             ranks = _behind(model, ranks, batches, known, config, context.progress)

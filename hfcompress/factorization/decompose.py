@@ -65,10 +65,29 @@ def fisher_svd(weight: Tensor, information: Tensor) -> Decomposition:
         weight: `(outputs, inputs)`.
         information: Of each input `Σ_i I_ij`, the mean square of the loss's gradient there, `(inputs,)`.
     """
-    weight, seen = weight.double(), information.double().sqrt()
-    seen = seen.clamp(min=(FLOOR * seen.max()).clamp(min=torch.finfo(torch.float64).tiny))
+    weight, seen = weight.double(), _seen(information)
     left, sizes, right = torch.linalg.svd(weight * seen, full_matrices=False)
     return Decomposition(left * sizes, right / seen, _tail(sizes.square()), weight)
+
+
+def svd_losses(weight: Tensor, information: Tensor | None = None) -> Tensor:
+    """Return the losses of `svd`, or of `fisher_svd`, alone: singular vectors are not needed.
+
+    Args:
+        weight: `(outputs, inputs)`.
+        information: As there.
+
+    Returns:
+        What is lost at rank 0, 1, 2, …, `(terms + 1,)`.
+    """
+    weight = weight.double()
+    return _tail(torch.linalg.svdvals(weight if information is None else weight * _seen(information)).square())
+
+
+def _seen(information: Tensor) -> Tensor:
+    """Return how much errors of each input's weights count; those of inputs that the loss does not see a little."""
+    seen = information.double().sqrt()
+    return seen.clamp(min=(FLOOR * seen.max()).clamp(min=torch.finfo(torch.float64).tiny))
 
 
 def for_outputs(

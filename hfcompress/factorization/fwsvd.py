@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from hfcompress.calibration import Batch, calibration_inputs, evaluating
 from hfcompress.calibration.sensitivity import differentiable, listening, surprise
-from hfcompress.factorization.decompose import Decomposition, fisher_svd
+from hfcompress.factorization.decompose import fisher_svd, svd_losses
 from hfcompress.factorization.findings import SEEN_WEIGHTS
 from hfcompress.factorization.layers import SeenOptions, factorize, predict_ranks
 from hfcompress.modeling.linear import channels_in, matrix
@@ -34,7 +34,7 @@ class FwsvdConfig(SeenOptions):
 def predict_fwsvd(model: PreTrainedModel, config: FwsvdConfig, context: Context) -> PretrainedConfig:
     """Return the config of the model that `fwsvd` would make; see `predict_ranks`."""
     layers = config.layers_of(model)
-    losses = {name: one.losses for name, one in _decompose(model, layers, config, context).items()}
+    losses = _losses(layers, _look(model, layers, config, context))
     return predict_ranks(model, layers, losses, config, context, SEEN_WEIGHTS)
 
 
@@ -56,17 +56,29 @@ def fwsvd(model: PreTrainedModel, config: FwsvdConfig, context: Context) -> PreT
         ModelError: Weights, activations or gradients are NaN or infinite; the layer is named.
     """
     layers = config.layers_of(model)
-    return factorize(model, layers, _decompose(model, layers, config, context), config, context, SEEN_WEIGHTS)
+    seen = _look(model, layers, config, context)
+    return factorize(
+        model,
+        layers,
+        _losses(layers, seen),
+        lambda name: fisher_svd(matrix(layers[name]), seen[name]),
+        config,
+        context,
+        SEEN_WEIGHTS,
+    )
 
 
-def _decompose(
+def _look(
     model: PreTrainedModel, layers: Mapping[str, nn.Module], config: FwsvdConfig, context: Context
-) -> dict[str, Decomposition]:
-    """Look at the model, which stays as it is, and decompose its layers."""
+) -> dict[str, Tensor]:
+    """Look at the model, which stays as it is."""
     with evaluating(model):
         batches = calibration_inputs(model, context, config.examples, config.batch_size)
-        seen = input_information(model, list(layers), batches, context.task, context.seed, context.progress)
-    return {name: fisher_svd(matrix(module), seen[name]) for name, module in layers.items()}
+        return input_information(model, list(layers), batches, context.task, context.seed, context.progress)
+
+
+def _losses(layers: Mapping[str, nn.Module], seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: svd_losses(matrix(module), seen[name]) for name, module in layers.items()}
 
 
 def input_information(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,7 +75,8 @@ class SeenOptions(LinearOptions):
 def factorize(
     model: PreTrainedModel,
     layers: Mapping[str, nn.Module],
-    found: Mapping[str, Decomposition],
+    losses: Mapping[str, Tensor],
+    decompose: Callable[[str], Decomposition],
     options: RankOptions,
     context: Context,
     loss: Loss,
@@ -85,7 +86,9 @@ def factorize(
     Args:
         model: Changed in place.
         layers: The layers, by name.
-        found: Their decompositions.
+        losses: Of each what is lost at rank 0, 1, 2, ….
+        decompose: Given a layer's name, finds all ranks at once: one after the other, for they take more memory than
+            the layers.
         options: How ranks are chosen.
         context: Gives rows, and gets the findings.
         loss: What the decompositions make least.
@@ -93,9 +96,11 @@ def factorize(
     Raises:
         RequestError: The budget is below that of the smallest ranks.
     """
-    ranks = ranks_for(layers, {name: one.losses for name, one in found.items()}, options, context, loss)
+    ranks = ranks_for(layers, losses, options, context, loss)
     with comparing(model, context):
-        return put_factors(model, {name: found[name].factors(rank) for name, rank in ranks.items()})
+        for name, rank in ranks.items():
+            put_factors(model, {name: decompose(name).factors(rank)})
+    return model
 
 
 def ranks_for(

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hfcompress.factorization.decompose import Decomposition
 from hfcompress.factorization.decompose import svd as decompose
+from hfcompress.factorization.decompose import svd_losses
 from hfcompress.factorization.findings import WEIGHTS
 from hfcompress.factorization.layers import LinearOptions, factorize, predict_ranks
 from hfcompress.modeling.linear import matrix
 from hfcompress.registry import register
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedModel
 
     from hfcompress.context import Context
@@ -28,8 +28,7 @@ class SvdConfig(LinearOptions):
 def predict_svd(model: PreTrainedModel, config: SvdConfig, context: Context) -> PretrainedConfig:
     """Return the config of the model that `svd` would make; see `predict_ranks`."""
     layers = config.layers_of(model)
-    losses = {name: one.losses for name, one in _decompose(layers).items()}
-    return predict_ranks(model, layers, losses, config, context, WEIGHTS)
+    return predict_ranks(model, layers, _losses(layers), config, context, WEIGHTS)
 
 
 @register("factorization", "svd", SvdConfig, predict=predict_svd)
@@ -49,8 +48,10 @@ def svd(model: PreTrainedModel, config: SvdConfig, context: Context) -> PreTrain
         ModelError: Weights are NaN or infinite.
     """
     layers = config.layers_of(model)
-    return factorize(model, layers, _decompose(layers), config, context, WEIGHTS)
+    return factorize(
+        model, layers, _losses(layers), lambda name: decompose(matrix(layers[name])), config, context, WEIGHTS
+    )
 
 
-def _decompose(layers: Mapping[str, nn.Module]) -> dict[str, Decomposition]:
-    return {name: decompose(matrix(module)) for name, module in layers.items()}
+def _losses(layers: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {name: svd_losses(matrix(module)) for name, module in layers.items()}

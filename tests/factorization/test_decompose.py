@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hfcompress.factorization.decompose import fisher_svd, for_outputs, is_low, losses_on_narrow_side, svd
+from hfcompress.factorization.decompose import fisher_svd, for_outputs, is_low, losses_on_narrow_side, svd, svd_losses
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
@@ -78,6 +78,11 @@ def test_losses_without_the_vectors_are_the_same(shape, seed, weighted):
     else:
         found = losses_on_narrow_side(weight, covariance, weight.T @ gradient @ weight if weighted else None)
     torch.testing.assert_close(found, whole.losses, rtol=1e-6, atol=1e-7 * float(whole.losses[0]))
+    information = values.square().mean(0)
+    scale = float(weight.square().sum())
+    torch.testing.assert_close(svd_losses(weight), svd(weight).losses, rtol=1e-6, atol=1e-9 * scale)
+    seen = fisher_svd(weight, information).losses
+    torch.testing.assert_close(svd_losses(weight, information), seen, rtol=1e-6, atol=1e-9 * float(seen[0]) + 1e-30)
 
 
 @given(SHAPES, st.integers(0, 1000))
