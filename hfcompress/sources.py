@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from hfcompress.errors import Fault, ModelError, NetworkError, RequestError
 
@@ -108,6 +109,11 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def shown(value: Any) -> Any:
+    """Return a value as others may see it: of a path on this machine its name."""
+    return Path(value).name if isinstance(value, str) and value and Path(value).exists() else value
 
 
 def is_local(source: str) -> bool:

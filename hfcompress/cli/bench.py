@@ -110,6 +110,8 @@ def run(request: Request, output: Output) -> None:
     """Measure, print, and write the report where it is asked for."""
     from hfcompress.measure.bench import bench
     from hfcompress.measure.runnable import config_of
+    from hfcompress.pipeline.held_out import seen_before
+    from hfcompress.sources import shown
     from hfcompress.tasks import find_task, task_of_config
 
     options, data, report = request.configs
@@ -117,10 +119,12 @@ def run(request: Request, output: Output) -> None:
     first = next(iter(configs))
     task = find_task(options.task) if options.task else task_of_config(configs[first], first)
     rows = _load_rows(configs, data, options.seed, task) if data.dataset else None
+    for note in seen_before(configs, data.dataset, rows) if data.dataset and rows else ():
+        output.say(f"note: {note}")
     found = bench(
         short_names(list(configs)), task, rows, options.seed, settings=options.settings(), progress=output.progress
     )
-    found["dataset"] = _shown(data.dataset)
+    found["dataset"] = shown(data.dataset)
     if report.output_dir:
         _write(found, report.output_dir, output)
     output.result(found, *_tables(found))
@@ -132,11 +136,6 @@ def _load_rows(configs: Mapping[str, PretrainedConfig], data: BenchData, seed: i
 
     first = next(iter(configs.values()))
     return load_validation(data, shared_labels(configs, task), seed, task, first.problem_type)
-
-
-def _shown(dataset: str | None) -> str | None:
-    """Return a data set's name without the place where its file lies."""
-    return Path(dataset).name if dataset and Path(dataset).exists() else dataset
 
 
 def short_names(sources: Sequence[str]) -> dict[str, str]:

@@ -41,6 +41,7 @@ def run(request: Request, output: Output) -> None:
     from hfcompress.data import load_validation
     from hfcompress.measure.quality import More
     from hfcompress.measure.runnable import config_of
+    from hfcompress.pipeline.held_out import seen_before
     from hfcompress.pipeline.measured import compare
     from hfcompress.tasks import find_task, task_of_config
 
@@ -50,6 +51,8 @@ def run(request: Request, output: Output) -> None:
     task = find_task(options.task) if options.task else task_of_config(configs[first], first)
     labels = shared_labels(configs, task)
     rows = load_validation(data, labels, options.seed, task, configs[first].problem_type)
+    for warning in seen_before(configs, data.dataset, rows):
+        output.say(f"note: {warning}")
     found = compare(
         {name: name for name in configs},
         task,

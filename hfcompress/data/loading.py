@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hfcompress.data.columns import choose_columns, tidy
 from hfcompress.data.config import DataConfig
-from hfcompress.data.task_data import ORIGIN_COLUMN, TaskData
+from hfcompress.data.task_data import ORIGIN_COLUMN, Draw, TaskData
 from hfcompress.errors import DataError, Fault, unknown
 from hfcompress.reading import load_file, load_splits
 from hfcompress.sources import resolve
@@ -47,8 +47,10 @@ def load_data(
     validation = _given_validation(splits, config)
     columns = choose_columns(train.column_names, config, task)
     train = tidy(train, columns, config, "training", task)
+    draw = None
     if validation is None:
         train, validation = _hold_out(train, config, seed, task)
+        draw = Draw(seed, len(validation))
     else:
         validation = tidy(validation, columns, config, "validation", task)
     options = LabelOptions(config.label_names, model_labels, config.problem_type or problem_type)
@@ -57,7 +59,7 @@ def load_data(
     if config.max_train_samples and config.max_train_samples < len(train):
         train = train.shuffle(seed=seed).select(range(config.max_train_samples))
     overlap = len(set(train["text"]) & set(validation["text"])) if _is_one_text(columns, train) else 0
-    data = TaskData(train, validation, labelled.names, config.max_length, overlap, labelled.problem_type)
+    data = TaskData(train, validation, labelled.names, config.max_length, overlap, labelled.problem_type, draw=draw)
     if config.unlabeled_dataset:
         data.unlabeled = load_unlabeled(config, seed, task, data)
     return data
@@ -150,7 +152,8 @@ def load_validation(
     options = LabelOptions(config.label_names, model_labels, config.problem_type or problem_type)
     labelled = task.encode_labels({"validation": rows}, options)
     rows = labelled.parts["validation"]
-    return TaskData(rows, rows, labelled.names, config.max_length, problem_type=labelled.problem_type)
+    draw = Draw(seed, len(rows)) if given is None else None
+    return TaskData(rows, rows, labelled.names, config.max_length, problem_type=labelled.problem_type, draw=draw)
 
 
 def _split(splits: DatasetDict, name: str, config: DataConfig) -> Dataset:

@@ -19,6 +19,19 @@ TEACHER_PREFIX = "teacher_"
 """Stands before the columns that only the teacher reads, where its tokenizer differs from the student's."""
 
 
+@dataclass(frozen=True)
+class Draw:
+    """How validation rows were taken from those of the training split.
+
+    Args:
+        seed: Decided which.
+        rows: How many.
+    """
+
+    seed: int
+    rows: int
+
+
 @dataclass
 class TaskData:
     """Checked rows under our column names: `text`, `text_pair`, `image` as the task has them, and `labels`.
@@ -31,6 +44,7 @@ class TaskData:
         overlap: How many validation texts also stand in the training rows.
         problem_type: For the model's config; None when it says nothing.
         unlabeled: Rows that only the teacher speaks on, their labels unknown; None when there are none.
+        draw: How the validation rows were drawn from the training split; None where they are of their own.
     """
 
     train: Dataset
@@ -40,6 +54,7 @@ class TaskData:
     overlap: int = 0
     problem_type: str | None = None
     unlabeled: Dataset | None = None
+    draw: Draw | None = None
 
     @cached_property
     def fingerprint(self) -> str:

@@ -24,6 +24,7 @@ from hfcompress.modeling.manifest import quantized_by
 from hfcompress.modeling.onnx_model import ONNX_FOLDER
 from hfcompress.pipeline import provenance
 from hfcompress.pipeline.finishing import finish, onnx_models
+from hfcompress.pipeline.held_out import seen_before
 from hfcompress.pipeline.record import data_record
 from hfcompress.quantization.trained_ranges import read_ranges
 from hfcompress.sources import is_local, resolve
@@ -180,6 +181,8 @@ def refuse_place(model: str, output_dir: Path, overwrite: bool) -> None:
 
 def _fill(job: ExportJob, final: Path, name: str, progress: bool, say: Callable[[str], None]) -> dict[str, Any]:
     """Put everything into an empty folder, under the name that it is going to have; return the record."""
+    for note in seen_before([job.model], job.dataset, job.data) if job.data is not None else ():
+        say(f"note: {note}")
     say(f"exporting {Path(job.model).name} with the {job.backend} backend")
     processor = load_processor(job.model, job.task)
     export = export_onnx(

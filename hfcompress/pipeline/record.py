@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfcompress.data import TaskData
 from hfcompress.data.statistics import row_statistics
 from hfcompress.hub.card.origin import source_card
+from hfcompress.sources import shown
 from hfcompress.tasks import Task
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def data_record(data: TaskData, dataset: str, task: Task, processor: Any) -> dic
     """
     parts = {"training": data.train, "validation": data.validation}
     return {
-        "dataset": _shown(dataset),
+        "dataset": shown(dataset),
         "fingerprint": data.fingerprint,
         "training_rows": len(data.train),
         "unlabeled_rows": len(data.unlabeled) if data.unlabeled is not None else 0,
@@ -61,7 +61,7 @@ def recipe_record(job: Job) -> dict[str, Any]:
         "model": job.source["model"],
         "task": job.task.name,
         "seed": recipe.seed,
-        "data": {name: _shown(value) for name, value in _changed(recipe.data).items()},
+        "data": {name: shown(value) for name, value in _changed(recipe.data).items()},
         "steps": steps,
     }
     found |= {"pack": recipe.pack} if recipe.pack else {}
@@ -76,8 +76,3 @@ def _changed(config: Any) -> dict[str, Any]:
         for field in dataclasses.fields(config)
     }
     return {name: value for name, value in values.items() if value != defaults[name]}
-
-
-def _shown(value: Any) -> Any:
-    """Return a value as others may see it: of a path on this machine its name."""
-    return Path(value).name if isinstance(value, str) and value and Path(value).exists() else value

@@ -24,6 +24,7 @@ from hfcompress.modeling.load import load_model, load_processor
 from hfcompress.pipeline import provenance
 from hfcompress.pipeline.emissions import measure_emissions, total
 from hfcompress.pipeline.finishing import finish, onnx_models
+from hfcompress.pipeline.held_out import held_out, seen_before
 from hfcompress.pipeline.job import Job
 from hfcompress.pipeline.plan import plan_steps
 from hfcompress.pipeline.prediction import starting_model
@@ -70,6 +71,9 @@ def run(
     )
     if job.data.overlap:
         say(f"note: {job.data.overlap} validation texts also stand in the training rows, which flatters the quality")
+    teachers = [name for step in job.steps for name in getattr(step.config, "teachers", [])]
+    for note in seen_before([job.recipe.model, *teachers], job.recipe.data.dataset, job.data):
+        say(f"note: {note}")
     work = work_folder(output_dir)
     work.mkdir(parents=True, exist_ok=True)
     folders = _run_steps(job, work, output_dir, progress, say)
@@ -221,7 +225,7 @@ def _record(
         "task": job.task.name,
         "source": source_of(job),
         "recipe": recipe_record(job),
-        "data": data_record(job.data, job.recipe.data.dataset, job.task, processor),
+        "data": data_record(job.data, job.recipe.data.dataset, job.task, processor) | held_out(job.data),
         "seed": job.recipe.seed,
         "steps": steps,
         "versions": environment.versions(),

@@ -1,5 +1,7 @@
 """`hfcompress evaluate`: models side by side on the same rows, or a reason why not."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -185,3 +187,12 @@ def test_faults(words, said):
     done = hfcompress("evaluate", *words)
     assert done.code == 2
     assert said in done.err
+
+
+def test_rows_that_training_saw(distilled, csv):
+    _, folder = distilled
+    words = ("evaluate", "--model", folder, "--dataset", csv)
+    assert f"note: {folder.name} was made with rows that it is scored on here" in hfcompress(*words).err
+    drawn = json.loads((folder / "compression.json").read_text())["data"]["held_out"]
+    alike = hfcompress(*words, "--validation", drawn["rows"], "--seed", drawn["seed"])
+    assert (alike.code, "was made with" in alike.err) == (0, False)
