@@ -74,7 +74,8 @@ def main():
             print(json.dumps(_cost(model, methods[0])))
             return
         if options.cost:
-            RECORD.write("seconds", model, {method: _in_its_own_process(model, method) for method in methods})
+            known = RECORD.read()["seconds"].get(model, {})
+            RECORD.write("seconds", model, known | {method: _in_its_own_process(model, method) for method in methods})
         elif options.latency:
             RECORD.write("latency", model, latency(_sources(model), options.rounds))
         else:
