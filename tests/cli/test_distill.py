@@ -78,6 +78,7 @@ def test_record_of_source_data_seed_versions_and_hardware(record, teacher_dir, c
         "labels": ["negative", "positive"],
         "max_length": None,
         "overlap": 0,
+        "held_out": {"seed": 42, "rows": 10},
     }
     statistics = record["data"]["statistics"]
     assert record["data"] == rows | {"fingerprint": record["data"]["fingerprint"], "statistics": statistics}
