@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 
 class HfcompressError(Exception):
@@ -44,6 +44,23 @@ class RequestError(HfcompressError, ValueError):
     def __init__(self, *faults: Fault | str) -> None:
         self.faults = tuple(f if isinstance(f, Fault) else Fault("", f) for f in faults)
         super().__init__("\n".join(str(f) for f in self.faults))
+
+    def inside(self, where: str, keys: Collection[str] | None = None) -> RequestError:
+        """Return the same error with a place before each fault's own.
+
+        Args:
+            where: The place.
+            keys: What lies in it: faults that begin otherwise, such as with a file's name, stay as they are. None for
+                all.
+        """
+        return type(self)(
+            *(
+                replace(fault, where=f"{where}.{fault.where}".rstrip("."))
+                if keys is None or fault.where.partition(".")[0] in keys
+                else fault
+                for fault in self.faults
+            )
+        )
 
 
 class DataError(RequestError):

@@ -38,6 +38,15 @@ def count_zeros(source: Path | PreTrainedModel) -> Counts:
     }
 
 
+def zero_share(counts: Counts) -> float:
+    """Return which share of all numbers is 0.
+
+    Args:
+        counts: What `count_zeros` returned.
+    """
+    return _share(counts.values()) or 0.0
+
+
 def _stored(folder: Path) -> Iterator[tuple[str, Tensor]]:
     from safetensors import safe_open
 

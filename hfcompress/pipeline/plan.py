@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from hfcompress.data import TaskData
 from hfcompress.measure.size import measure_size
-from hfcompress.pipeline.recipe import Step
+from hfcompress.pipeline.recipe import Step, step_named
+from hfcompress.pruning.schedules import SparsitySchedule
 from hfcompress.tasks import Task
+from hfcompress.training.alteration import Length
 from hfcompress.training.options import DEFAULTS
 
 if TYPE_CHECKING:
@@ -69,29 +71,28 @@ def plan_steps(
     made: dict[str, PretrainedConfig] = {}
     before = measure_size(config, task)
     at_most = False
-    for step in steps:
+    for index, step in enumerate(steps):
         known = predicted if not plans else None
-        if known is not None:
-            planned = known.config
-        else:
-            planned = step.method.plan(step.config, config, made) if step.method.plan is not None else config
+        trained = trains(step)
+        taught = trained and hasattr(step.config, "teacher") and getattr(step.config, "teaches", True)
+        with step_named(steps, index):
+            planned = known.config if known is not None else _planned(step, config, made)
+            length = _length(step, len(data.with_unlabeled if taught else data.train)) if trained else None
+        if known is None:
             # What pruning removes is in the data, unless the plan says it; what was unknown stays so in later steps.
             at_most |= step.method.family in ("pruning", "factorization") and planned == config
         config = made[step.name] = planned
         size = measure_size(config, task)
-        trained = trains(step)
         copies = _TRAINING_COPIES if trained else 1
-        taught = trained and hasattr(step.config, "teacher") and getattr(step.config, "teaches", True)
         teacher = before.parameters if taught else 0
         held = max(before.parameters, size.parameters) if known is not None else size.parameters
-        rows = len(data.with_unlabeled) if taught else len(data.train)
         plans.append(
             StepPlan(
                 name=step.name,
                 parameters=size.parameters,
                 macs=size.macs,
                 memory_bytes=_FLOAT * (copies * held + teacher),
-                optimizer_steps=optimizer_steps(step.config.training, rows) if trained else 0,
+                optimizer_steps=length.steps if length is not None else 0,
                 disk_bytes=_FLOAT * size.parameters * (2 * (copies - 1) + 1),
                 at_most=at_most,
                 expected=None if known is None else known.findings,
@@ -107,10 +108,27 @@ def trains(step: Step) -> bool:
     return hasattr(step.config, "training") and getattr(step.config, "train", True)
 
 
-def optimizer_steps(training: dict[str, Any], rows: int) -> int:
+def _planned(step: Step, config: PretrainedConfig, made: dict[str, PretrainedConfig]) -> PretrainedConfig:
+    return step.method.plan(step.config, config, made) if step.method.plan is not None else config
+
+
+def _length(step: Step, rows: int) -> Length:
+    """Return how long a step trains, and try its schedule on that.
+
+    Raises:
+        RequestError: The schedule does not fit.
+    """
+    length = training_length(step.config.training, rows)
+    if isinstance(step.config, SparsitySchedule):
+        step.config.over(length)
+    return length
+
+
+def training_length(training: dict[str, Any], rows: int) -> Length:
     """Return how many optimizer steps one process would take over `rows` training rows."""
     settings = {**DEFAULTS, **training}
-    if settings.get("max_steps", -1) > 0:
-        return int(settings["max_steps"])
     batches = math.ceil(rows / settings["per_device_train_batch_size"])
-    return math.ceil(settings["num_train_epochs"] * math.ceil(batches / settings.get("gradient_accumulation_steps", 1)))
+    epoch = math.ceil(batches / settings.get("gradient_accumulation_steps", 1))
+    if settings.get("max_steps", -1) > 0:
+        return Length(int(settings["max_steps"]), epoch)
+    return Length(math.ceil(settings["num_train_epochs"] * epoch), epoch)

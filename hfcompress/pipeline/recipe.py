@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from hfcompress.context import Seed
 from hfcompress.data import DataConfig
 from hfcompress.errors import Fault, RequestError, closest, unknown
 from hfcompress.export.config import ExportConfig
+from hfcompress.pipeline.read_yaml import read_yaml
 from hfcompress.tasks import find_task
 
 T = TypeVar("T")
@@ -111,7 +113,7 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         RequestError: It is not YAML, or says something that is not allowed; all faults.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RequestError(Fault(str(path), f"is not valid YAML: {' '.join(str(error).split())}")) from None
     if not isinstance(values, dict):
@@ -147,6 +149,18 @@ def read_steps(recipe: Recipe) -> list[Step]:
         dataclasses.replace(step, name=f"{step.name}-{index + 1}") if names.count(step.name) > 1 else step
         for index, step in enumerate(steps)
     ]
+
+
+@contextmanager
+def step_named(steps: Sequence[Step], index: int) -> Iterator[None]:
+    """Name the step, where there are several, in what is wrong while the block runs."""
+    try:
+        yield
+    except RequestError as error:
+        if len(steps) == 1:
+            raise
+        options = {field.name for field in dataclasses.fields(steps[index].config)}
+        raise error.inside(f"steps.{index}.{steps[index].method.name}", options) from error
 
 
 def read_step(raw: Any, index: int) -> Step:

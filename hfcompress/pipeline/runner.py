@@ -20,6 +20,7 @@ from hfcompress.errors import InterruptedByUserError, RequestError
 from hfcompress.export.run import export_onnx
 from hfcompress.folders import move_into_place, require_space, work_folder
 from hfcompress.measure.quality import predict, score
+from hfcompress.measure.zeros import FEW_ZEROS, Counts, count_zeros, zero_share
 from hfcompress.modeling.load import load_model, load_processor
 from hfcompress.pipeline import provenance
 from hfcompress.pipeline.emissions import measure_emissions, total
@@ -28,7 +29,7 @@ from hfcompress.pipeline.held_out import held_out, seen_before
 from hfcompress.pipeline.job import Job
 from hfcompress.pipeline.plan import plan_steps
 from hfcompress.pipeline.prediction import starting_model
-from hfcompress.pipeline.recipe import ORIGINAL, Step
+from hfcompress.pipeline.recipe import ORIGINAL, Step, step_named
 from hfcompress.pipeline.record import data_record, recipe_record, source_of
 from hfcompress.processes import is_main_process
 from hfcompress.quantization.trained_ranges import forget_ranges, read_ranges
@@ -135,7 +136,10 @@ def _run_step(
         processor = load_processor(str(before) if before else job.recipe.model, job.task)
         context = Context(job.task, job.data, processor, job.recipe.seed, scratch, folders, progress, say=say)
         with measure_emissions(is_main_process()) as emissions:
-            model = step.method.target(model, step.config, context)
+            zeros = count_zeros(model)
+            with step_named(job.steps, index):
+                model = step.method.target(model, step.config, context)
+            _tell_of_lost_zeros(zeros, model, say)
     except RequestError:
         _clear(scratch)
         raise
@@ -152,6 +156,13 @@ def _run_step(
         shutil.rmtree(scratch)
     _wait_for_everyone()
     return folder
+
+
+def _tell_of_lost_zeros(before: Counts, model: PreTrainedModel, say: Callable[[str], None]) -> None:
+    """Say where a step has filled most of the zeros that an earlier one made."""
+    was, now = zero_share(before), zero_share(count_zeros(model))
+    if was > FEW_ZEROS and now < was / 2:
+        say(f"note: of the weights {was:.0%} were zeros before this step and {now:.0%} are now: training fills them")
 
 
 def _clear(scratch: Path) -> None:

@@ -84,6 +84,7 @@ class Rewriter:
         self.rounded: dict[tuple[str, bool], list[str]] = {}
         self.settled: dict[str, Callable[[str, str], None]] = {}
         self.nodes: list[onnx.NodeProto] = []
+        self.cached = any(value.name.startswith("past_key_values") for value in model.graph.input)
         self.count = 0
 
     def rewrite(self) -> None:
@@ -150,6 +151,9 @@ class Rewriter:
             if apart:
                 axis, tiny = self.constant("last_axis", np.array([-1])), self.constant("tiny", np.float32(1e-20))
                 peak = self.add("ReduceMax", [self.add("Abs", [name]), axis], keepdims=1)
+                if self.cached:  # of no rows at all, as the encoder's are later on, ONNX Runtime keeps every column
+                    first, second = (self.constant(f"place_{at}", np.array([at])) for at in (0, 1))
+                    peak = self.add("Slice", [peak, first, second, axis])
                 peaks = [self.add("Max", [peak, tiny])]
                 rows = self.add("Div", [name, *peaks])
             self.rounded[name, apart] = [*self.add_many("DynamicQuantizeLinear", [rows], 3), *peaks]

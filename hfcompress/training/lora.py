@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, Interval
@@ -144,9 +144,7 @@ def _layers_of(model: PreTrainedModel, options: LoraOptions) -> dict[str, nn.Mod
     try:
         found = found or targets_of(model, modules=options.modules, packed=True)
     except RequestError as error:
-        raise type(error)(
-            *(replace(fault, where=f"lora.{fault.where}".rstrip(".")) for fault in error.faults)
-        ) from None
+        raise error.inside("lora") from None
     unfit = {name: why for name in found if (why := _why_not(model, name))}
     if unfit and (options.modules is not None or len(unfit) == len(found)):
         faults = (Fault("lora.modules", f"{name} {why}.", "Name other modules.") for name, why in unfit.items())

@@ -15,6 +15,8 @@ from hfcompress.export.config import METHODS, SUFFIXES, ExportConfig
 from hfcompress.export.feeds import calibration_feeds
 from hfcompress.export.methods import quantization_methods
 from hfcompress.export.run import export_onnx
+from hfcompress.modeling.groups import groups_of
+from hfcompress.modeling.surgery import keep_units
 from hfcompress.tasks import find_task
 from tests.tiny import tiny_head, tiny_model
 
@@ -94,6 +96,18 @@ def test_an_encoder_decoder_by_every_method_that_needs_no_rows(tmp_path):
     assert len(record["files"]) == 8
     for one in record["quantizations"]:
         assert "padded, in two steps" in [case["case"] for case in one["validation"]["cases"]]
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_int8_where_attention_to_the_encoder_has_lost_heads(family, tmp_path):
+    """The decoder is given no row of the encoder from the second step on, and its narrow layers none."""
+    pytest.importorskip("transformers.exporters")  # Optimum gives each layer's cache as many heads as the config says
+    model = tiny_head(family, "ForSeq2SeqLM", vocab_size=2000)
+    groups = [group for group in groups_of(model) if "cross" in group.name]
+    keep_units(model, {group.name: [0] for group in groups})
+    record = export(model, tmp_path, task=WRITE)
+    assert groups
+    assert record["quantization"]["validation"]["largest_relative_difference"] < 0.2
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from hfcompress.errors import OutputExistsError
 from hfcompress.pipeline import provenance
-from hfcompress.pipeline.plan import optimizer_steps
+from hfcompress.pipeline.plan import training_length
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from hfcompress.pipeline.plan import optimizer_steps
     ],
 )
 def test_optimizer_steps(rows, training, steps):
-    assert optimizer_steps(training, rows) == steps
+    assert training_length(training, rows).steps == steps
 
 
 def test_a_folder_is_known_by_its_name_and_the_digest_of_its_weights(teacher_dir, monkeypatch):

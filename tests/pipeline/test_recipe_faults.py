@@ -23,6 +23,7 @@ def faults(path, *overrides):
     ("text", "said"),
     [
         (b"a: [1", "is not valid YAML: while parsing a flow sequence"),
+        (b"seed: 1\nseed: 2", "is not valid YAML: the key 'seed' is there twice"),
         (b"a: b: c", "is not valid YAML: mapping values are not allowed here"),
         (b"\xff\xfe\x00", "is not valid YAML: 'utf-8' codec can't decode byte 0xff"),
         (b"model: !!python/object/apply:os.system ['touch pwned']", "is not valid YAML: could not determine a constr"),
@@ -170,3 +171,14 @@ def test_no_recipe_named():
     done = hfcompress("run")
     assert done.code == 2
     assert "name a recipe. `hfcompress list recipe` shows" in done.err
+
+
+def test_a_later_steps_schedule_is_tried_before_the_first_step(recipe):
+    pruning = {"magnitude": {"train": True, "sparsity": 0.6, "max_steps": 4, "warmup": 500}}
+    (line,) = faults(recipe(steps=[{"finetune": {"max_steps": 1}}, pruning]), "--dry-run")
+    assert line.startswith("steps.1.magnitude.warmup: warmup (500 steps) and cooldown (0.2: 1 step) leave no step")
+
+
+def test_what_a_step_cannot_do_is_said_with_its_place(recipe):
+    (line,) = faults(recipe(steps=[{"finetune": {"max_steps": 1}}, {"layers": {"count": 40}}]), "--dry-run")
+    assert line.startswith("steps.1.layers.count: ")

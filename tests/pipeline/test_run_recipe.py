@@ -55,6 +55,13 @@ def test_kept_steps_load_and_are_reused_by_the_next_recipe(run, tmp_path):
     assert record(tmp_path / "out")["steps"][1]["config"]["temperature"] == 5.0
 
 
+def test_zeros_that_training_fills_are_told(recipe, tmp_path):
+    path = recipe(steps=[{"magnitude": {"sparsity": 0.5}}, {"finetune": {"max_steps": 1, "learning_rate": 1e-3}}])
+    done = hfcompress("run", path, "--output-dir", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert re.search(r"note: of the weights \d\d% were zeros before this step and \d+% are now", done.err)
+
+
 def test_overrides_reach_nested_values_and_lists(run):
     done = run(
         "--json",

@@ -204,7 +204,9 @@ def _tracing(model: PreTrainedModel, opset: int) -> Iterator[None]:
         ) from error
     except Exception as error:  # whatever a model's own code raises
         reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise ExportError(f"{kind} cannot be traced by Optimum: {reason}. Try --backend native.") from error
+        raise ExportError(
+            f"{kind} cannot be traced by Optimum: {reason}. Try --backend native, under transformers 5."
+        ) from error
     finally:
         torch._C._jit_onnx_log = log
 
