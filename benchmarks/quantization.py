@@ -119,6 +119,7 @@ def make(model, method):
 
 
 def _made(script, source, target, given):
+    shutil.rmtree(target, ignore_errors=True)  # of a run that was stopped
     try:
         cost = measured([sys.executable, "-c", script, source, str(target), given, HERE])
     except SystemExit as error:
