@@ -18,7 +18,7 @@ LAYERS = [  # from the top: a module may import from its own layer and from thos
     {*FAMILIES, "search", "export", "hub"},
     {"training", "measure"},
     {"modeling", "tasks", "data", "reading", "context", "calibration", "allocation", "labels", "label_kinds"},
-    {"registry", "errors", "config", "sources", "folders", "processes", "environment", "memory", "_version"},
+    {"registry", "errors", "config", "sources", "folders", "processes", "environment", "memory", "naming", "_version"},
 ]
 HEIGHT = {part: -index for index, layer in enumerate(LAYERS) for part in layer}
 FRONT_DOOR = "__init__"

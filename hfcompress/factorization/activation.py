@@ -19,13 +19,14 @@ from hfcompress.calibration.walk import Stop, Walk, can_walk
 from hfcompress.config import option
 from hfcompress.factorization.comparing import comparing
 from hfcompress.factorization.decompose import Decomposition, is_low, losses_on_narrow_side, on_narrow_side
-from hfcompress.factorization.findings import DIVERGENCE, OUTPUTS, Loss, brief_names
+from hfcompress.factorization.findings import DIVERGENCE, OUTPUTS, Loss
 from hfcompress.factorization.layers import SeenOptions, predict_ranks, ranks_for
 from hfcompress.memory import give_back, returning
 from hfcompress.modeling.factors import Factors, put_factors
 from hfcompress.modeling.families import FAMILIES, stacks_of
 from hfcompress.modeling.groups import places_of
 from hfcompress.modeling.linear import matrix
+from hfcompress.naming import brief_names
 from hfcompress.registry import register
 
 if TYPE_CHECKING:

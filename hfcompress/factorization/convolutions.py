@@ -16,7 +16,6 @@ from hfcompress.config import option
 from hfcompress.errors import Fault, RequestError
 from hfcompress.factorization.comparing import comparing
 from hfcompress.factorization.conv_ranks import choose_conv_ranks, note_conv_ranks
-from hfcompress.factorization.findings import brief_names
 from hfcompress.factorization.kernels import Kernel, Ranks
 from hfcompress.factorization.patches import Seen, look_at, norm_of
 from hfcompress.factorization.ranks import RankOptions
@@ -25,6 +24,7 @@ from hfcompress.modeling.factors import put_chains
 from hfcompress.modeling.linear import matrix
 from hfcompress.modeling.low_rank import ConvChain, chain_of, whole_name
 from hfcompress.modeling.targets import TargetOptions, distinct, refuse_nan, targets_of
+from hfcompress.naming import brief_names
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from hfcompress.errors import RequestError
 from hfcompress.factorization.ranks import Ranked, RankOptions, choose_ranks
 from hfcompress.modeling.linear import matrix
+from hfcompress.naming import brief_names, first_few
 
 if TYPE_CHECKING:
     from hfcompress.context import Context
@@ -26,8 +26,6 @@ _POINTS = 32
 
 _SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Budgets for which the loss is predicted beside the one that was asked for."""
-
-_NUMBER = re.compile(r"\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -117,29 +115,10 @@ def tell_dense(
     if options.budget is not None:
         why = "which loses least within the budget"
     else:
-        limits = {f"{known[name].largest} at {known[name].outputs} x {known[name].inputs}" for name in dense}
-        why = f"since the rank that was asked for would not make them smaller; the largest that does is {_some(limits)}"
+        limits = first_few({f"{known[name].largest} at {known[name].outputs} x {known[name].inputs}" for name in dense})
+        why = f"since the rank that was asked for would not make them smaller; the largest that does is {limits}"
     count = f"all {len(dense)} layers stay" if len(dense) == len(ranks) else f"{len(dense)} of {len(ranks)} layers stay"
     context.say(f"{count} dense, {why}: {brief_names(dense)}")
-
-
-def brief_names(names: Sequence[str], most: int = 3) -> str:
-    """Return names as one line: those that differ in their layer's number alone as one, and of many the first few."""
-    numbers: dict[str, list[str]] = {}
-    for name in names:
-        number = _NUMBER.search(name)
-        form = name if number is None else f"{name[: number.start()]}.{{}}.{name[number.end() :]}"
-        numbers.setdefault(form, []).extend([number[1]] if number else [])
-    shown = [
-        form.format(",".join(found) if len(found) < 2 else f"{{{','.join(found)}}}") for form, found in numbers.items()
-    ]
-    return _some(shown, most)
-
-
-def _some(texts: Collection[str], most: int = 3) -> str:
-    found = sorted(texts) if isinstance(texts, set) else list(texts)
-    rest = f" and {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(found[:most]) + rest
 
 
 @torch.no_grad()

@@ -16,7 +16,6 @@ from hfcompress.calibration.sensitivity import measure_sensitivity
 from hfcompress.config import option
 from hfcompress.errors import Fault, ModelError, RequestError
 from hfcompress.factorization.clock import LENGTH
-from hfcompress.factorization.findings import brief_names
 from hfcompress.factorization.heads import HeadCuts, cut_by_data, cut_by_weights
 from hfcompress.factorization.layers import KINDS, SeenOptions
 from hfcompress.factorization.ranks import Ranked, Share, choose_ranks
@@ -26,6 +25,7 @@ from hfcompress.modeling.linear import channels_in, channels_out, weight_of
 from hfcompress.modeling.low_rank import LowRankLinear
 from hfcompress.modeling.narrow_heads import Attention, Heads, attentions_of, put_heads, read_heads
 from hfcompress.modeling.targets import refuse_nan
+from hfcompress.naming import brief_names
 from hfcompress.registry import register
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from hfcompress.folders import require_space
 from hfcompress.hub.checks import check_loads
 from hfcompress.hub.files import LocalFile
 from hfcompress.hub.talking import Say, patiently
+from hfcompress.naming import first_few
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -70,10 +71,10 @@ def verify(api: HfApi, repo_id: str, commit: str, files: Sequence[LocalFile], sa
     remote = patiently(lambda: remote_files(api, repo_id, commit), say, state)
     wrong = differing(files, remote)
     if wrong:
-        names = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise PushError(
-            f"The Hub does not hold what was sent (commit {commit[:10]}): {names}. Run the same command again; if that "
-            "does not help, look for a .gitignore in the repository, or for a program that changes files in the folder."
+            f"The Hub does not hold what was sent (commit {commit[:10]}): {first_few(wrong, 5)}. Run the same command "
+            "again; if that does not help, look for a .gitignore in the repository, or for a program that changes "
+            "files in the folder."
         )
     with tempfile.TemporaryDirectory(prefix="hfcompress-push-", ignore_cleanup_errors=True) as place:
         patiently(lambda: _fetch(api, repo_id, commit, Path(place)), say, state)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hfcompress.errors import Fault, ModelError, RequestError
 from hfcompress.modeling.groups import Channels, Group, Kind, groups_of
 from hfcompress.modeling.linear import channels_in, in_shape_of_weight, matrix, rows_of
+from hfcompress.naming import brief_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -90,17 +91,20 @@ def scored_blocks(modules: Mapping[str, nn.Module], rows: int, columns: int) -> 
     """Divide matrices into blocks.
 
     Raises:
-        RequestError: Some do not divide; each is named.
+        RequestError: Some do not divide; matrices of one shape are named together.
     """
-    shapes = {name: tuple(matrix(module).shape) for name, module in modules.items()}
+    wrong: dict[tuple[int, int], list[str]] = {}
+    for name, module in modules.items():
+        outputs, inputs = matrix(module).shape
+        if outputs % rows or inputs % columns:
+            wrong.setdefault((outputs, inputs), []).append(name)
     faults = [
         Fault(
             "block",
-            f"{rows} x {columns} does not divide the {outputs} x {inputs} weights of '{name}'.",
-            "Give divisors of both, or exclude the module.",
+            f"{rows} x {columns} does not divide the {outputs} x {inputs} weights of {brief_names(names)}.",
+            "Give divisors of both, or exclude them.",
         )
-        for name, (outputs, inputs) in shapes.items()
-        if outputs % rows or inputs % columns
+        for (outputs, inputs), names in wrong.items()
     ]
     if faults:
         raise RequestError(*faults)

@@ -17,6 +17,7 @@ from hfcompress.modeling.families import FAMILIES, stacks_of
 from hfcompress.modeling.linear import rows_of
 from hfcompress.modeling.statistics import Moments, input_moments
 from hfcompress.modeling.targets import TargetOptions, refuse_nan
+from hfcompress.naming import brief_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,15 +133,19 @@ def check_pattern(modules: Mapping[str, nn.Module], pattern: str | None) -> None
     """Check that the inputs of each output divide into a pattern's; None fits all.
 
     Raises:
-        RequestError: Those of some modules do not; each is named.
+        RequestError: Those of some modules do not; modules of one width are named together.
     """
     if pattern is None:
         return
-    widths = {name: rows_of(module).shape[-1] for name, module in modules.items()}
+    wrong: dict[int, list[str]] = {}
+    fix = "Exclude them, or change the M."
+    for name, module in modules.items():
+        width = rows_of(module).shape[-1]
+        if width % read_pattern(pattern)[1]:
+            wrong.setdefault(width, []).append(name)
     faults = [
-        Fault("pattern", f"{pattern} does not divide the {width} inputs of '{name}'.", "Exclude it, or change the M.")
-        for name, width in widths.items()
-        if width % read_pattern(pattern)[1]
+        Fault("pattern", f"{pattern} does not divide the {width} inputs of {brief_names(names)}.", fix)
+        for width, names in wrong.items()
     ]
     if faults:
         raise RequestError(*faults)
@@ -150,15 +155,12 @@ def _check_kernels(modules: Mapping[str, nn.Module]) -> None:
     """Refuse convolutions over texts that read several tokens at once: those of padding would count.
 
     Raises:
-        RequestError: There are some; each is named.
+        RequestError: There are some; they are named.
     """
-    faults = [
-        Fault("modules", f"'{name}' reads several tokens at once, which magnitude alone can prune.", "Exclude it.")
-        for name, module in modules.items()
-        if isinstance(module, nn.Conv1d) and module.kernel_size != (1,)
-    ]
-    if faults:
-        raise RequestError(*faults)
+    wrong = [name for name, one in modules.items() if isinstance(one, nn.Conv1d) and one.kernel_size != (1,)]
+    if wrong:
+        problem = f"{brief_names(wrong)}: these read several tokens at once, which magnitude alone can prune."
+        raise RequestError(Fault("modules", problem, "Exclude them."))
 
 
 def _stages(model: PreTrainedModel, modules: Mapping[str, nn.Module]) -> list[dict[str, nn.Module]]:

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from hfcompress.calibration import calibration_batches, model_inputs
 from hfcompress.config import parse
 from hfcompress.errors import RequestError
-from hfcompress.factorization.findings import brief_names, squares_lost
+from hfcompress.factorization.findings import squares_lost
 from hfcompress.factorization.fwsvd import FwsvdConfig, fwsvd, predict_fwsvd
 from hfcompress.factorization.svd import SvdConfig, predict_svd, svd
 from hfcompress.measure import timings
@@ -166,11 +166,6 @@ def test_layers_that_stay_dense_are_told(options, line, context):
     names = "bert.encoder.layer.{0,1,2,3}.attention.self.query, bert.encoder.layer.{0,1,2,3}.attention.self.key, "
     assert names in said[0]
     assert sum(layer["rank"] is None for layer in found["layers"]) == int(line.replace("all ", "").split()[0])
-
-
-def test_names_are_told_in_brief():
-    assert brief_names(["a.0.q", "b", "a.2.q", "a.1.k"]) == "a.{0,2}.q, b, a.1.k"
-    assert brief_names(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
 
 
 def test_a_budget_that_cannot_be_met_names_its_option(context):

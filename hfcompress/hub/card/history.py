@@ -12,6 +12,7 @@ from hfcompress.hub.card.results import machine_name
 from hfcompress.hub.card.text import block, listing, markdown, node, parameters, percent, plain, points, table
 from hfcompress.measure.report.summary import has_zeros
 from hfcompress.measure.zeros import NO_GAIN
+from hfcompress.naming import first_few
 
 _HIDDEN = ("card", "sha256", "revision")
 """Of a recorded model, what identifies it; a recipe names it."""
@@ -90,9 +91,7 @@ def _quantization(made: Mapping[str, Any]) -> list[str]:
     nodes = [f"{markdown(count)} {markdown(kind, 60)}" for kind, count in mapping(made.get("nodes")).items()]
     kept = made.get("kept_float")
     kept = kept if isinstance(kept, list) else []
-    names = [node(name) for name in kept[:10]]
-    more = f" and {len(kept) - 10} more" if len(kept) > 10 else ""
-    left = f" Left in float: {', '.join(names)}{more}." if names else ""
+    left = f" Left in float: {first_few([node(name) for name in kept], 10)}." if kept else ""
     what = markdown(made.get("method") or "quantized")
     return [f"Quantized: {what}{f'; nodes: {listing(nodes)}' if nodes else ''}.{left}"]
 
