@@ -106,4 +106,6 @@ def _readable(dataset: str) -> Iterator[None]:
         raise unreachable(dataset, "dataset") from None
     except (DatasetsError, ValueError, FileNotFoundError) as error:
         cause = str(error.__cause__ or error).strip() or type(error).__name__
+        if "corresponds to no data" in cause:
+            raise DataError(Fault(dataset, "holds no rows.", "Give a file with some.")) from error
         raise DataError(Fault(dataset, f"cannot be read as a data set: {cause.splitlines()[0]}")) from error

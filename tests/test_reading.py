@@ -89,8 +89,8 @@ def test_a_file_name_is_not_a_pattern(tmp_path, name):
     [
         ("rows.csv", b"", "is empty"),
         ("rows.json", b"", "is empty"),
-        ("rows.csv", b"text,label\n", "no data"),
-        ("rows.json", b"[]", "no data"),
+        ("rows.csv", b"text,label\n", "holds no rows. Give a file with some."),
+        ("rows.json", b"[]", "holds no rows. Give a file with some."),
         ("rows.csv", b'text,label\na,b,c,d\n"x\n', "cannot be read as a data set: Error tokenizing data"),
         ("rows.csv", "text,label\nn\u00e9ant,a\n".encode("latin-1"), "'utf-8' codec can't decode byte 0xe9"),
         ("rows.json", b'{"text": "a", "label": ', "JSON parse error"),

@@ -57,8 +57,9 @@ def calibration_batches(
     """
     rows = context.data.train if labelled else context.data.with_unlabeled
     if len(rows) < fewest:
-        problem = f"there {'is' if len(rows) == 1 else 'are'} {len(rows)} to look at the model with."
-        raise DataError(Fault("examples", problem, f"Give at least {fewest} training rows; some hundreds are usual."))
+        counted = "1 training row is" if len(rows) == 1 else f"{len(rows)} training rows are"
+        problem = f"{counted} not enough to look at the model with."
+        raise DataError(Fault("examples", problem, f"Give data with at least {fewest}; some hundreds are usual."))
     chosen = np.random.default_rng(context.seed).permutation(len(rows))[:examples]
     encoded = encode(rows.select(np.sort(chosen)), context.task, context.processor, context.data.max_length)
     # The longest first: what memory they take is then enough for all that follow, and freed memory fits again.

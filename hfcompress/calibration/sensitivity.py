@@ -15,7 +15,7 @@ from hfcompress.calibration.least_squares import WeightedSums
 from hfcompress.calibration.rows import Batch
 from hfcompress.memory import give_back
 from hfcompress.modeling.linear import channels_in, channels_out, is_convolution, matrix, weight_of
-from hfcompress.modeling.statistics import check_finite, counted, token_masks, tokens_read
+from hfcompress.modeling.statistics import check_answers, check_finite, counted, token_masks, tokens_read
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -195,7 +195,8 @@ def listening(model: PreTrainedModel, modules: Iterable[str], hear: Hear) -> Ite
         A function that runs the model on a batch and returns its outputs.
 
     Raises:
-        ModelError: While the model runs: numbers that go into a layer are NaN or infinite; the layer is named.
+        ModelError: While the model runs: numbers that go into a layer, or answers, are NaN or infinite; the layer is
+            named.
     """
     masks: dict[str, Tensor | None] = {}
     handles = []
@@ -210,7 +211,9 @@ def listening(model: PreTrainedModel, modules: Iterable[str], hear: Hear) -> Ite
 
     def run(batch: Batch) -> Any:
         masks.update(token_masks(model, batch))
-        return model(**batch)
+        outputs = model(**batch)
+        check_answers(model, outputs, batch)
+        return outputs
 
     try:
         yield run
@@ -221,9 +224,12 @@ def listening(model: PreTrainedModel, modules: Iterable[str], hear: Hear) -> Ite
 
 @contextmanager
 def differentiable(model: PreTrainedModel) -> Iterator[None]:
-    """Let gradients flow through the activations, from the input embeddings on, and into no weight."""
+    """Let gradients flow through the activations, from the input embeddings or the pixels on, and into no weight."""
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    embeddings = set(model.get_input_embeddings().parameters())
+    try:
+        embeddings = set(model.get_input_embeddings().parameters())
+    except NotImplementedError:  # ResNet and MobileNet
+        embeddings = set()
     for parameter in before:
         parameter.requires_grad_(False)
     handles = [
@@ -231,6 +237,8 @@ def differentiable(model: PreTrainedModel) -> Iterator[None]:
         for module in model.modules()
         if embeddings.intersection(module.parameters(recurse=False))
     ]
+    if not embeddings:
+        handles.append(model.register_forward_pre_hook(_begin_at_pixels, with_kwargs=True))
     try:
         yield
     finally:
@@ -243,3 +251,13 @@ def differentiable(model: PreTrainedModel) -> Iterator[None]:
 def _begin(module: nn.Module, args: Any, output: Tensor) -> Tensor:
     """Return a layer's output as one that gradients flow to; not the leaf itself, which nobody may change in place."""
     return output.requires_grad_().clone() if output.is_floating_point() else output
+
+
+def _begin_at_pixels(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return a model's inputs with pixels that gradients flow to."""
+    return args, {
+        name: value.detach().clone().requires_grad_()
+        if isinstance(value, Tensor) and value.is_floating_point()
+        else value
+        for name, value in kwargs.items()
+    }

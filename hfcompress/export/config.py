@@ -153,7 +153,8 @@ class ExportConfig:
         elif len(aims) > 1:
             faults.append(Fault("quantize", "mixed takes max_size or target_latency, not both."))
         elif not aims and self.max_drop is None:
-            problem = "mixed needs to know what it has to keep."
-            faults.append(Fault("quantize", problem, "Give max_drop, max_size or target_latency."))
+            problem = "mixed needs to know what it has to keep, and nothing says so."
+            fix = "Give one of max_drop, max_size, target_latency, such as max_drop 0.005."
+            faults.append(Fault("max_drop", problem, fix))
         if faults:
             raise RequestError(*faults)

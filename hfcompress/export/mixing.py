@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hfcompress.errors import ExportError
+from hfcompress.errors import ExportError, Fault, RequestError
 from hfcompress.export.careful import Careful
 from hfcompress.export.methods import Maker, Quantized
 from hfcompress.export.variants import Variant
@@ -113,9 +114,18 @@ class Mixing:
             self._clear()
 
     def _within_size(self, size: float) -> Bits:
-        """Return the bits that lose the least within a size of the weights, in MB or as a part of the float ones."""
+        """Return the bits that lose the least within a size of the weights, in MB or as a part of the float ones.
+
+        Raises:
+            RequestError: Not even the fewest bits fit.
+        """
         whole = sum(part.sizes[FLOAT] for part in self.parts.values())
-        budget = size * whole if size <= 1 else size * 1e6
+        least = sum(min(part.sizes.values()) for part in self.parts.values())
+        unit = whole if size <= 1 else 1e6
+        budget = size * unit
+        if budget < least:
+            fix = f"The smallest possible model takes {math.ceil(1000 * least / unit) / 1000:g}: give that or more."
+            raise RequestError(Fault("max_size", f"{size:g} cannot be met.", fix))
         sizes = {name: part.sizes for name, part in self.parts.items()}
         return spread(self.parts, within_costs(self.parts, self.losses, sizes, budget))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -19,14 +18,13 @@ from hfcompress.calibration.walk import Stop, Walk, can_walk
 from hfcompress.config import option
 from hfcompress.factorization.comparing import comparing
 from hfcompress.factorization.decompose import Decomposition, is_low, losses_on_narrow_side, on_narrow_side
-from hfcompress.factorization.findings import DIVERGENCE, OUTPUTS, Loss
+from hfcompress.factorization.findings import DIVERGENCE, KEY, OUTPUTS, Loss, warn_of_few
 from hfcompress.factorization.layers import SeenOptions, predict_ranks, ranks_for
 from hfcompress.memory import give_back, returning
 from hfcompress.modeling.factors import Factors, put_factors
 from hfcompress.modeling.families import FAMILIES, stacks_of
 from hfcompress.modeling.groups import places_of
 from hfcompress.modeling.linear import matrix
-from hfcompress.naming import brief_names
 from hfcompress.registry import register
 
 if TYPE_CHECKING:
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
     from hfcompress.context import Context
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -60,7 +56,15 @@ def predict_activation(model: PreTrainedModel, config: ActivationConfig, context
     with evaluating(model):
         batches = calibration_inputs(model, context, config.examples, config.batch_size)
         known = _look(model, layers, batches, config, context)
-    return predict_ranks(model, layers, _losses(layers, known, config), config, context, config.loss)
+    found = predict_ranks(model, layers, _losses(layers, known, config), config, context, config.loss)
+    chosen = {layer["name"]: layer["rank"] for layer in context.findings[KEY]["layers"]}
+    warn_of_few({name: rank for name, rank in chosen.items() if rank is not None}, _tokens(known), "tokens")
+    return found
+
+
+def _tokens(known: Mapping[str, Sensitivity]) -> dict[str, int]:
+    """Return how many tokens each layer was seen with."""
+    return {name: sum(len(weights) for weights in one.weights) for name, one in known.items()}
 
 
 @register("factorization", "activation", ActivationConfig, predict=predict_activation)
@@ -88,7 +92,7 @@ def activation(model: PreTrainedModel, config: ActivationConfig, context: Contex
         known = _look(model, layers, batches, config, context)
         ranks = ranks_for(layers, _losses(layers, known, config), config, context, config.loss)
         known = {name: known[name] for name in ranks}  # what was seen of the others is not needed again
-        _warn_of_few_tokens(ranks, known)
+        warn_of_few(ranks, _tokens(known), "tokens")
         if config.behind:
             ranks = _behind(model, ranks, batches, known, config, context.progress)
         rest = {name: _decompose(layers[name], known[name], config).factors(rank) for name, rank in ranks.items()}
@@ -119,14 +123,6 @@ def _decompose(module: nn.Module, known: Sensitivity, config: ActivationConfig) 
     """Decompose a layer by what was seen of the dense model."""
     gradient = known.gradient if config.fisher else None
     return on_narrow_side(matrix(module), known.covariance, known.mean, gradient)
-
-
-def _warn_of_few_tokens(ranks: Mapping[str, int], known: Mapping[str, Sensitivity]) -> None:
-    """Say where there were fewer tokens than the rank: directions that none of them has are dropped."""
-    tokens = {name: sum(len(weights) for weights in known[name].weights) for name in ranks}
-    few = [name for name, rank in ranks.items() if tokens[name] < rank]
-    if few:
-        logger.warning("fewer tokens than the rank were seen at %s: give more examples", brief_names(few))
 
 
 @torch.no_grad()

@@ -14,8 +14,11 @@ from torch import nn
 from hfcompress.calibration import calibration_inputs, evaluating
 from hfcompress.config import option
 from hfcompress.errors import Fault, RequestError
+from hfcompress.factorization.chains import dense_shapes
 from hfcompress.factorization.comparing import comparing
+from hfcompress.factorization.conv_clock import time_chains
 from hfcompress.factorization.conv_ranks import choose_conv_ranks, note_conv_ranks
+from hfcompress.factorization.findings import KEY, warn_of_few
 from hfcompress.factorization.kernels import Kernel, Ranks
 from hfcompress.factorization.patches import Seen, look_at, norm_of
 from hfcompress.factorization.ranks import RankOptions
@@ -24,7 +27,7 @@ from hfcompress.modeling.factors import put_chains
 from hfcompress.modeling.linear import matrix
 from hfcompress.modeling.low_rank import ConvChain, chain_of, whole_name
 from hfcompress.modeling.targets import TargetOptions, distinct, refuse_nan, targets_of
-from hfcompress.naming import brief_names
+from hfcompress.naming import brief_names, first_few
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -119,9 +122,10 @@ def factorize_convolutions(
 def predict_convolutions(
     model: PreTrainedModel, config: ConvOptions, context: Context, decompose: Decompose
 ) -> PretrainedConfig:
-    """Return the config of the model that `factorize_convolutions` would make, and note what loss is expected."""
+    """Return the config of the model that `factorize_convolutions` would make; note what loss and time are expected."""
     kernels = _kernels(model, config, context, decompose)
     ranks = _ranks(kernels, config, context)
+    context.findings[KEY] |= _milliseconds(kernels, ranks)
     skeleton = empty_model(copy.deepcopy(model.config), context.task)
     chains = {
         name: chain_of(kernels[name].shapes(chosen), kernels[name].layer.bias is not None, device="meta")
@@ -129,6 +133,18 @@ def predict_convolutions(
     }
     put_chains(skeleton, chains)
     return skeleton.config
+
+
+def _milliseconds(kernels: Mapping[str, Kernel], ranks: Mapping[str, Ranks]) -> dict[str, float]:
+    """Return how long the convolutions take, one image after each, as they are and with their ranks."""
+    before = after = 0.0
+    for name, kernel in kernels.items():
+        dense = dense_shapes(kernel.layer)
+        chain = kernel.shapes(ranks[name]) if name in ranks else dense
+        (time,), whole = time_chains(dense, [chain], kernel.seen.size)
+        before += whole
+        after += float(time) if name in ranks else whole
+    return {"milliseconds": after, "dense_milliseconds": before}
 
 
 def _kernels(model: PreTrainedModel, config: ConvOptions, context: Context, decompose: Decompose) -> dict[str, Kernel]:
@@ -147,8 +163,22 @@ def _ranks(kernels: Mapping[str, Kernel], config: ConvOptions, context: Context)
     dense = [name for name, chosen in ranks.items() if chosen is None]
     if dense:
         why = "which loses least within the budget" if config.budget else "since they would not become smaller"
+        if config.rank is not None:
+            largest = {layer["name"]: layer["largest"] for layer in context.findings[KEY]["layers"]}
+            limits = first_few({f"{largest[one]} at {_shape(kernels[one].layer)}" for one in dense})
+            why += f"; the largest rank that does is {limits}"
         context.say(f"{len(dense)} of {len(ranks)} convolutions stay dense, {why}: {brief_names(dense)}")
-    return {name: chosen for name, chosen in ranks.items() if chosen is not None}
+    chains = {name: chosen for name, chosen in ranks.items() if chosen is not None}
+    warn_of_few(
+        {name: max(chosen) for name, chosen in chains.items()},
+        {name: kernels[name].seen.patches for name in chains},
+        "patches",
+    )
+    return chains
+
+
+def _shape(layer: nn.Conv2d) -> str:
+    return " x ".join(map(str, layer.weight.shape))
 
 
 @torch.no_grad()

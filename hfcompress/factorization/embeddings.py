@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -16,8 +17,11 @@ from hfcompress.calibration import Batch, calibration_inputs, evaluating
 from hfcompress.calibration.sensitivity import differentiable, listening, surprise
 from hfcompress.config import option
 from hfcompress.errors import Fault, RequestError
+from hfcompress.factorization.comparing import comparing
 from hfcompress.factorization.decompose import Decomposition, for_outputs
+from hfcompress.factorization.findings import DIVERGENCE, SEEN_WEIGHTS, TOKENS, Loss, note_curves, note_ranks
 from hfcompress.factorization.ranks import Ranked, RankOptions, choose_ranks, largest_rank
+from hfcompress.measure.size import empty_model
 from hfcompress.modeling.embedding_tables import put_embedding, tied_to, token_table
 from hfcompress.modeling.linear import weight_of
 from hfcompress.modeling.statistics import check_finite, token_masks
@@ -25,7 +29,7 @@ from hfcompress.modeling.targets import refuse_nan
 from hfcompress.registry import register
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from hfcompress.context import Context
     from hfcompress.tasks import Task
@@ -56,8 +60,30 @@ class EmbeddingsConfig(RankOptions):
             raise RequestError(*(Fault(name, problem, fix) for name in wrong))
         self.check_ranks()
 
+    @property
+    def loss(self) -> Loss:
+        """What is made least."""
+        if self.fisher:
+            return DIVERGENCE if self.frequency else SEEN_WEIGHTS
+        return TOKENS
 
-@register("factorization", "embeddings", EmbeddingsConfig)
+
+def predict_embeddings(model: PreTrainedModel, config: EmbeddingsConfig, context: Context) -> PretrainedConfig:
+    """Return the config of the model that `embeddings` would make, and note what loss is expected.
+
+    Raises:
+        As `embeddings`.
+    """
+    name, found = _look(model, config, context)
+    tokens, width = weight_of(model.get_submodule(name)).shape
+    rank = _rank(name, model, found, config, context)
+    skeleton = empty_model(copy.deepcopy(model.config), context.task)
+    if rank is not None:
+        put_embedding(skeleton, name, *(torch.empty(one, rank, device="meta") for one in (tokens, width)))
+    return skeleton.config
+
+
+@register("factorization", "embeddings", EmbeddingsConfig, predict=predict_embeddings)
 def embeddings(model: PreTrainedModel, config: EmbeddingsConfig, context: Context) -> PreTrainedModel:
     """Replace the table of token embeddings by a narrow table and a projection; saves bytes, not time.
 
@@ -77,6 +103,17 @@ def embeddings(model: PreTrainedModel, config: EmbeddingsConfig, context: Contex
         DataError: There are too few rows.
         ModelError: There is no table of tokens, or weights, activations or gradients are NaN or infinite.
     """
+    name, found = _look(model, config, context)
+    rank = _rank(name, model, found, config, context)
+    if rank is not None:
+        factors, weight = found.factors(rank), weight_of(model.get_submodule(name)).detach().double()
+        with comparing(model, context):
+            put_embedding(model, name, weight @ factors.down.T, factors.up)
+    return model
+
+
+def _look(model: PreTrainedModel, config: EmbeddingsConfig, context: Context) -> tuple[str, Decomposition]:
+    """Return the table's name, and what it passes through, decomposed; the model stays as it is."""
     name = token_table(model)
     table = model.get_submodule(name)
     refuse_nan({name: table})
@@ -88,13 +125,7 @@ def embeddings(model: PreTrainedModel, config: EmbeddingsConfig, context: Contex
                 counts = token_counts(model, batches, len(weight_of(table))) + config.smoothing
             if config.fisher:
                 moments = loss_moments(model, name, batches, context.task, context.seed, context.progress)
-    weight = weight_of(table).detach()
-    found = decompose_table(weight, counts, moments)
-    rank = _rank(name, weight, found, config, context)
-    if rank is not None:
-        factors = found.factors(rank)
-        put_embedding(model, name, weight.double() @ factors.down.T, factors.up)
-    return model
+    return name, decompose_table(weight_of(table).detach(), counts, moments)
 
 
 def decompose_table(weight: Tensor, counts: Tensor | None = None, moments: Tensor | None = None) -> Decomposition:
@@ -169,18 +200,24 @@ def loss_moments(
     return total / sum(len(next(iter(batch.values()))) for batch in batches)
 
 
-def _rank(name: str, weight: Tensor, found: Decomposition, config: EmbeddingsConfig, context: Context) -> int | None:
-    """Return the rank that was asked for; None, which is told, where the table would not get smaller.
+def _rank(
+    name: str, model: PreTrainedModel, found: Decomposition, config: EmbeddingsConfig, context: Context
+) -> int | None:
+    """Return the rank that was asked for and note it; None, which is told, where the table would not get smaller.
 
     Raises:
         RequestError: The budget is below that of the smallest rank.
     """
-    tokens, width = weight.shape
+    table = model.get_submodule(name)
+    tokens, width = weight_of(table).shape
     costs = np.arange(largest_rank(tokens, width) + 1) * float(tokens + width)
-    known = Ranked(tokens, width, found.losses.cpu().numpy(), costs, float(tokens * width))
-    rank = choose_ranks({name: known}, config)[name]
+    known = {name: Ranked(tokens, width, found.losses.cpu().numpy(), costs, float(tokens * width))}
+    ranks = choose_ranks(known, config)
+    note_ranks(context, known, ranks, config, config.loss)
+    note_curves(context, {name: table}, known, config.loss)
+    rank, largest = ranks[name], known[name].largest
     if rank is None:
-        most = f"less than {known.largest + 1}" if known.largest else "none that is smaller"
+        most = f"less than {largest + 1}" if largest else "none that is smaller"
         context.say(
             f"{name} stays as it is, since it would not gain: of {tokens} x {width} a rank of {most} saves bytes"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from hfcompress.naming import brief_names, first_few
 
 if TYPE_CHECKING:
     from hfcompress.context import Context
+
+logger = logging.getLogger(__name__)
 
 KEY = "low_rank"
 """Where the findings stand in a step's record."""
@@ -44,6 +47,8 @@ class Loss:
 
 WEIGHTS = Loss("squares of the weights")
 SEEN_WEIGHTS = Loss("squares of the weights, by what the loss sees of them")
+TOKENS = Loss("squares of the embeddings")
+PRODUCTS = Loss("squares of the attentions' products")
 OUTPUTS = Loss("squares of the outputs")
 DIVERGENCE = Loss("outputs, by what the loss sees of them", is_divergence=True)
 
@@ -90,7 +95,7 @@ def note_curves(context: Context, layers: Mapping[str, nn.Module], known: Mappin
 
     Args:
         context: Has findings of `note_ranks`.
-        layers: The layers, by name.
+        layers: The layers whose weights' squares are told, by name.
         known: What is known of each.
         loss: What `known` counts.
     """
@@ -100,8 +105,10 @@ def note_curves(context: Context, layers: Mapping[str, nn.Module], known: Mappin
         losses = known[entry["name"]].losses
         places = _grid(len(losses) - 1)
         entry["lost"] = _shares(losses, places)
+        if loss is WEIGHTS or entry["name"] not in layers:
+            continue
         plain = squares_lost(matrix(layers[entry["name"]]))
-        if loss is not WEIGHTS and len(plain) == len(losses):
+        if len(plain) == len(losses):
             entry["squares_lost"] = _shares(plain, places)
 
 
@@ -114,11 +121,27 @@ def tell_dense(
         return
     if options.budget is not None:
         why = "which loses least within the budget"
+    elif options.energy is not None:
+        why = "since what keeps that energy would not make them smaller"
     else:
         limits = first_few({f"{known[name].largest} at {known[name].outputs} x {known[name].inputs}" for name in dense})
         why = f"since the rank that was asked for would not make them smaller; the largest that does is {limits}"
     count = f"all {len(dense)} layers stay" if len(dense) == len(ranks) else f"{len(dense)} of {len(ranks)} layers stay"
     context.say(f"{count} dense, {why}: {brief_names(dense)}")
+
+
+def warn_of_few(ranks: Mapping[str, int], seen: Mapping[str, int], what: str) -> None:
+    """Warn where less was seen than the rank: a direction that nothing lies in counts for nothing.
+
+    Args:
+        ranks: What was chosen, by layer.
+        seen: How many vectors were seen at each.
+        what: What these are: tokens, or patches.
+    """
+    few = [name for name, rank in ranks.items() if seen[name] < rank]
+    if few:
+        text = "fewer %s than the rank were seen at %s: directions that none of them has are lost; give more examples"
+        logger.warning(text, what, brief_names(few))
 
 
 @torch.no_grad()

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import torch
 from annotated_types import Gt
-from torch.nn import functional
 
 from hfcompress.calibration import calibration_inputs, evaluating
 from hfcompress.calibration.sensitivity import measure_sensitivity
 from hfcompress.config import option
 from hfcompress.errors import Fault, ModelError, RequestError
-from hfcompress.factorization.clock import LENGTH
+from hfcompress.factorization.comparing import comparing
+from hfcompress.factorization.findings import DIVERGENCE, KEY, PRODUCTS, Loss, note_curves, note_ranks
+from hfcompress.factorization.head_clock import expected_time, shape_of, time_widths
 from hfcompress.factorization.heads import HeadCuts, cut_by_data, cut_by_weights
-from hfcompress.factorization.layers import KINDS, SeenOptions
+from hfcompress.factorization.layers import KINDS, SeenOptions, refuse_convolutional
 from hfcompress.factorization.ranks import Ranked, Share, choose_ranks
-from hfcompress.measure.latency import Effort, time_calls
+from hfcompress.measure.size import empty_model
 from hfcompress.modeling.groups import scales_scores
-from hfcompress.modeling.linear import channels_in, channels_out, weight_of
+from hfcompress.modeling.linear import weight_of
 from hfcompress.modeling.low_rank import LowRankLinear
-from hfcompress.modeling.narrow_heads import Attention, Heads, attentions_of, put_heads, read_heads
+from hfcompress.modeling.narrow_heads import Affine, Attention, Heads, attentions_of, put_heads, read_heads
 from hfcompress.modeling.targets import refuse_nan
 from hfcompress.naming import brief_names
 from hfcompress.registry import register
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
     from hfcompress.context import Context
 
@@ -50,8 +51,6 @@ _WHY_NOT = {
 _FOCUS = 0.5
 """How far tokens count by what depends on them, as `activation` has it by default."""
 
-_EFFORT = Effort(rounds=30, seconds=2.0)
-
 
 @dataclass
 class HeadSizeConfig(SeenOptions):
@@ -70,6 +69,7 @@ class HeadSizeConfig(SeenOptions):
             RequestError: The filters match nothing, no whole attention, or what is of low rank already.
             ModelError: Weights are NaN or infinite, or the architecture's heads cannot be made narrower.
         """
+        refuse_convolutional(model)
         _check_family(model)
         names = self.chosen(model, KINDS)
         found, thin = [], []
@@ -92,8 +92,28 @@ class HeadSizeConfig(SeenOptions):
         refuse_nan({name: model.get_submodule(name) for one in found for name in one.layers})
         return found
 
+    @property
+    def loss(self) -> Loss:
+        """What is made least."""
+        return DIVERGENCE if self.data else PRODUCTS
 
-@register("factorization", "head_size", HeadSizeConfig)
+
+def predict_head_size(model: PreTrainedModel, config: HeadSizeConfig, context: Context) -> PretrainedConfig:
+    """Return the config of the model that `head_size` would make, and note what loss and time are expected.
+
+    Raises:
+        As `head_size`.
+    """
+    attentions, _, _, widths = _look(model, config, context)
+    context.findings[KEY] |= expected_time(model, attentions, widths, config.multiple)
+    skeleton = empty_model(copy.deepcopy(model.config), context.task)
+    put_heads(
+        skeleton, {one.group: _nothing(model, one, widths[one.group]) for one in attentions if one.group in widths}
+    )
+    return skeleton.config
+
+
+@register("factorization", "head_size", HeadSizeConfig, predict=predict_head_size)
 def head_size(model: PreTrainedModel, config: HeadSizeConfig, context: Context) -> PreTrainedModel:
     """Make attention heads narrower: `W_Qᵀ W_K` and `W_O W_V` of each are cut to fewer dimensions, no layer is added.
 
@@ -112,16 +132,24 @@ def head_size(model: PreTrainedModel, config: HeadSizeConfig, context: Context) 
         ModelError: Weights, activations or gradients are NaN or infinite, or something stands between the heads'
             linear layers and their products, such as rotary positions.
     """
-    attentions = config.attentions(model)
-    weights = {one.group: read_heads(model, one) for one in attentions}
-    cuts = _cuts(model, attentions, weights, config, context)
-    widths = _widths(model, attentions, cuts, config, context)
+    attentions, weights, cuts, widths = _look(model, config, context)
     narrow = {
         one.group: cuts[one.group].narrow(weights[one.group], widths[one.group], scales_scores(one.module))
         for one in attentions
         if one.group in widths
     }
-    return put_heads(model, narrow)
+    with comparing(model, context):
+        return put_heads(model, narrow)
+
+
+def _look(
+    model: PreTrainedModel, config: HeadSizeConfig, context: Context
+) -> tuple[list[Attention], dict[str, Heads], dict[str, HeadCuts], dict[str, int]]:
+    """Return the attentions, and by group their weights, what they lose at each width, and the width if it changes."""
+    attentions = config.attentions(model)
+    weights = {one.group: read_heads(model, one) for one in attentions}
+    cuts = _cuts(model, attentions, weights, config, context)
+    return attentions, weights, cuts, _widths(model, attentions, cuts, config, context)
 
 
 def _cuts(
@@ -166,53 +194,58 @@ def _widths(
             wanted = int(config.rank_ratio * one.width) // config.multiple * config.multiple
             own = replace(config, rank=max(config.multiple, wanted), rank_ratio=None)
             widths |= choose_ranks({one.group: known[one.group]}, own)
+    _note(model, attentions, known, widths, config, context)
     kept = [group for group, width in widths.items() if width is None]
     if kept:
         context.say(f"heads stay as wide as they are, since they would not gain: {brief_names(kept)}")
     return {group: width for group, width in widths.items() if width is not None}
 
 
+def _note(
+    model: PreTrainedModel,
+    attentions: Sequence[Attention],
+    known: Mapping[str, Ranked],
+    widths: Mapping[str, int | None],
+    config: HeadSizeConfig,
+    context: Context,
+) -> None:
+    """Note what each attention keeps, and what the loss is expected to be."""
+    found = note_ranks(context, known, widths, config, config.loss)
+    note_curves(context, {}, known, config.loss)
+    sizes = {one.group: _weights_in(model, one) for one in attentions}
+    shares = {one.group: (widths[one.group] or one.width) / one.width for one in attentions}
+    found |= {
+        "parameters": round(sum(shares[group] * size for group, size in sizes.items())),
+        "dense_parameters": sum(sizes.values()),
+        "by_ratio": [],  # of a rank's break-even, which heads do not have
+    }
+
+
+def _weights_in(model: PreTrainedModel, attention: Attention) -> int:
+    """Return how many weights an attention has, its biases apart."""
+    return sum(weight_of(model.get_submodule(name)).numel() for name in attention.layers)
+
+
 def _ranked(model: PreTrainedModel, attention: Attention, cuts: HeadCuts, config: HeadSizeConfig) -> Ranked:
     """Return what is known of an attention; parameters and work grow with the width of its heads."""
-    layers = [model.get_submodule(name) for name in attention.layers]
     if config.budget is not None and config.budget[0] == "latency":
-        inputs, outputs = channels_in(layers[0]), channels_out(layers[-1])
-        costs = time_widths(attention.heads, attention.width, inputs, outputs, config.multiple)
+        costs = time_widths(*shape_of(model, attention), config.multiple)
     else:
-        whole = sum(weight_of(layer).numel() for layer in layers)
-        costs = np.arange(attention.width + 1) * (whole / attention.width)
+        costs = np.arange(attention.width + 1) * (_weights_in(model, attention) / attention.width)
     return Ranked(attention.width, attention.width, cuts.losses.cpu().numpy(), costs[:-1], float(costs[-1]))
 
 
-def time_widths(heads: int, width: int, inputs: int, outputs: int, multiple: int) -> np.ndarray:
-    """Measure how long an attention takes by the width of its heads: a text of 128 tokens, one thread, PyTorch.
+def _nothing(model: PreTrainedModel, attention: Attention, width: int) -> Heads:
+    """Return weights of narrower heads without memory for their values."""
+    heads = read_heads(model, attention)
+    channels = attention.heads * width
 
-    Args:
-        heads: How many it has.
-        width: The largest width.
-        inputs: What it reads.
-        outputs: What it gives.
-        multiple: Widths in between are timed at each multiple of this.
+    def writer(layer: Affine) -> Affine:
+        bias = None if layer.bias is None else layer.bias.new_empty(channels, device="meta")
+        return Affine(layer.weight.new_empty(channels, layer.weight.shape[1], device="meta"), bias)
 
-    Returns:
-        Milliseconds for width 0, 1, 2, …, `(width + 1,)`, never falling.
-    """
-    points = sorted({*range(multiple, width, multiple), width})
-    calls = {str(one): _call(heads, one, inputs, outputs) for one in points}
-    times = np.median(time_calls(calls, _EFFORT), axis=0)
-    return np.maximum.accumulate(np.interp(np.arange(width + 1), [0, *points], [0.0, *times]))
-
-
-def _call(heads: int, width: int, inputs: int, outputs: int) -> Callable[[], object]:
-    values, output = torch.randn(1, LENGTH, inputs), torch.randn(outputs, heads * width)
-    writers = [torch.randn(heads * width, inputs) for _ in range(3)]
-
-    def attend() -> object:
-        given = [functional.linear(values, one).unflatten(-1, (heads, -1)).transpose(1, 2) for one in writers]
-        found = functional.scaled_dot_product_attention(*given)
-        return functional.linear(found.transpose(1, 2).flatten(2), output)
-
-    return attend
+    output = Affine(heads.output.weight.new_empty(len(heads.output.weight), channels, device="meta"), heads.output.bias)
+    return Heads(writer(heads.query), writer(heads.key), writer(heads.value), output)
 
 
 def _check_family(model: PreTrainedModel) -> None:

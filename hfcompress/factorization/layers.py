@@ -51,9 +51,12 @@ class LinearOptions(TargetOptions, RankOptions):
         """Return the layers to factorize, by name.
 
         Raises:
-            RequestError: The filters match nothing, only one side of a tie, or what is of low rank already.
+            RequestError: The filters match nothing, only one side of a tie, or what is of low rank already; or all
+                layers are convolutions.
             ModelError: Weights are NaN or infinite, or the architecture has no row and no modules are named.
         """
+        if self.modules is None:
+            refuse_convolutional(model)
         found = self.chosen(model, KINDS)
         thin = dict.fromkeys(whole_name(model, name) for name in found if whole_name(model, name) != name)
         if thin:
@@ -62,6 +65,18 @@ class LinearOptions(TargetOptions, RankOptions):
             raise RequestError(Fault("exclude", problem, fix))
         refuse_nan(found)
         return found
+
+
+def refuse_convolutional(model: PreTrainedModel) -> None:
+    """Make sure that a model has more linear layers than its head.
+
+    Raises:
+        RequestError: Its layers are convolutions.
+    """
+    inside = [*model.base_model.modules()]
+    if not any(isinstance(one, KINDS) for one in inside) and any(isinstance(one, nn.Conv2d) for one in inside):
+        problem = f"the layers of this {model.config.model_type} are convolutions, and this method takes linear layers."
+        raise RequestError(Fault("method", problem, "Choose tucker, channel, spatial or cp."))
 
 
 @dataclass

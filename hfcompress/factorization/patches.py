@@ -41,12 +41,14 @@ class Seen:
         gradient: Second moment of the loss's gradient with respect to its outputs, summed over an image's places,
             `(outputs, outputs)`; the identity, times the places, where the loss does not count.
         size: Height and width of what it reads.
+        patches: How many were seen.
     """
 
     mean: Tensor
     covariance: Tensor
     gradient: Tensor
     size: tuple[int, int]
+    patches: int
 
 
 def look_at(
@@ -141,7 +143,7 @@ class _Layer:
         gradient = every * self.places
         if fisher:
             gradient = self.gradient / examples + _ALIKE * self.gradient.diagonal().mean() / examples * every
-        return Seen(mean.cpu(), covariance.cpu(), gradient, self.size)
+        return Seen(mean.cpu(), covariance.cpu(), gradient, self.size, round(self.sums.count))
 
 
 @contextmanager

@@ -119,7 +119,8 @@ def choose_ranks(layers: Mapping[str, Ranked], options: RankOptions) -> dict[str
 def _best(least: float, multiple: int) -> str:
     """Say what can be had where a budget cannot be met."""
     if least >= 1:
-        return "No rank costs less than the layers as they are."
+        smaller = f" Give a multiple below {multiple}, or other layers." if multiple > 1 else " Choose other layers."
+        return f"None of what may be chosen costs less than the layers as they are.{smaller}"
     best = f"The smallest possible model takes {math.ceil(1000 * least) / 1000:g}: give that or more"
     return best + (", or a smaller multiple." if multiple > 1 else ".")
 

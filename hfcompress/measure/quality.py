@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from hfcompress.tasks import Task
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+logger = logging.getLogger(__name__)
 
 _RESAMPLES = 9999
 _FEWER_RESAMPLES = 999
@@ -109,8 +112,17 @@ def predict(
             writer: Any = model
             found = np.concatenate([found, task.written(writer, batch, processor)], axis=1)
         answers += list(found)
+    _warn_of_nan(answers)
     in_order = [answers[place] for place in np.argsort(order, kind="stable")]
     return task.finish(in_order, encoded, rows, processor)
+
+
+def _warn_of_nan(answers: Sequence[np.ndarray]) -> None:
+    """Warn where answers are no numbers: they are scored, for they are what the model gives."""
+    wrong = sum(one.dtype.kind == "f" and not np.isfinite(one).all() for one in answers)
+    if wrong:
+        text = "%d of %d answers are NaN or infinite, so that their score says little: check the model's weights"
+        logger.warning(text, wrong, len(answers))
 
 
 def score(answers: np.ndarray, references: np.ndarray, task: Task, seed: int = 0) -> Quality:

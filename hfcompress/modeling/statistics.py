@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -93,6 +93,37 @@ def check_finite(values: Tensor, name: str) -> None:
     if not torch.isfinite(values).all():
         problem = f"'{name}' meets values that are NaN or infinite when the model runs on the calibration rows."
         raise ModelError(Fault(name, problem, "Check its weights, or use float32 instead of half precision."))
+
+
+@torch.no_grad()
+def check_answers(model: nn.Module, outputs: Any, batch: Mapping[str, Any]) -> None:
+    """Check what a model answers to a batch; where it is no number, run it again to find out where that begins.
+
+    Raises:
+        ModelError: Some number is NaN or infinite; the first layer to give such is named.
+    """
+    found = outputs.get("logits")
+    answers = next(iter(outputs.values())) if found is None else found
+    if torch.isfinite(answers).all():
+        return
+    wrong: list[str] = []
+    handles = []
+    for name, module in model.named_modules():
+
+        def note(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            if not wrong and isinstance(output, torch.Tensor) and not torch.isfinite(output).all():
+                wrong.append(name)
+
+        if not any(module.children()):
+            handles.append(module.register_forward_hook(note))
+    try:
+        model(**batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    place = wrong[0] if wrong else type(model).__name__
+    problem = f"'{place}' gives values that are NaN or infinite when the model runs on the calibration rows."
+    raise ModelError(Fault(place, problem, "Check its weights, or use float32 instead of half precision."))
 
 
 def input_moments(

@@ -105,7 +105,8 @@ def prepare(
         raise RequestError(Fault("max_drop", "is measured on data.", "Name some with --dataset."))
     hungry = [name for name in settings.needs_data if name != "static" or not read_ranges(config)]
     if hungry and data is None:
-        problem = f"{', '.join(hungry)} looks at rows of data, and none are named."
+        names = [f"{name} with algorithm {settings.algorithm}" if name == "int4" else name for name in hungry]
+        problem = f"{', '.join(names)} looks at rows of data, and none are named."
         raise RequestError(Fault("quantize", problem, "Name some with --dataset."))
     backend = find_backend(settings.backend).name
     rows = load_validation(data, labels, seed, chosen, config.problem_type) if data else None

@@ -162,7 +162,7 @@ def _tell_of_lost_zeros(before: Counts, model: PreTrainedModel, say: Callable[[s
     """Say where a step has filled most of the zeros that an earlier one made."""
     was, now = zero_share(before), zero_share(count_zeros(model))
     if was > FEW_ZEROS and now < was / 2:
-        say(f"note: of the weights {was:.0%} were zeros before this step and {now:.0%} are now: training fills them")
+        say(f"note: of the weights {was:.0%} were zeros before this step and {now:.0%} are now: it fills them")
 
 
 def _clear(scratch: Path) -> None:

@@ -32,14 +32,16 @@ class Choice:
     Args:
         kept_float: Names of the nodes, the most sensitive first.
         drop_selected: What the metric loses on the rows that the choice was made on.
-        drop_confirmed: What it loses on the other rows, which nothing was chosen on.
+        drop_confirmed: What it loses on the other rows.
         tries: What was measured on the way.
+        confirmations: How many choices the other rows were asked about: with 1 nothing was chosen on them.
     """
 
     kept_float: tuple[str, ...]
     drop_selected: float
     drop_confirmed: float
     tries: tuple[Try, ...]
+    confirmations: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for the record of an export."""
@@ -107,12 +109,13 @@ def fewest_float_nodes(
     """Find the shortest prefix of a ranking that has to stay in float, by bisection.
 
     Where quality grows with each node left in float, which noise may prevent, the prefix is the shortest there is; it
-    always keeps the quality. What is chosen on one half of the rows is confirmed on the other.
+    always keeps the quality. What is chosen on one half of the rows is confirmed on the other; where that fails, the
+    prefix is doubled until both halves keep the quality.
 
     Args:
-        rank: Returns names of nodes, the most sensitive first; asked only where int8 throughout loses too much.
+        rank: Returns names of nodes, the most sensitive first; asked only where none of them in float loses too much.
         selected: Quality on the selection rows with the named nodes in float; higher is better.
-        confirmed: The same on the other rows; asked only for the final choice.
+        confirmed: The same on the other rows; asked only for what the selection rows allow.
         float_quality: What the float graph reaches on the selection rows and on the others.
         max_drop: What the metric may lose.
         what: What the ranking holds, for messages.
@@ -121,8 +124,8 @@ def fewest_float_nodes(
         The choice.
 
     Raises:
-        DropError: The drop is larger on the selection rows even with all ranked nodes in float, or it is larger on the
-            other rows; `best` holds the point that came nearest.
+        DropError: The drop is larger on the selection rows, or on the others, even with all ranked nodes in float;
+            `best` holds the point that came nearest.
     """
     tries: dict[int, float] = {}
     ranked: Sequence[str] = ()
@@ -132,10 +135,10 @@ def fewest_float_nodes(
             tries[count] = selected(ranked[:count])
         return float_quality[0] - tries[count]
 
-    def choice(count: int) -> Choice:
-        lost = float_quality[1] - confirmed(ranked[:count])
+    def choice(count: int, confirmations: int = 1) -> Choice:
+        lost, here = float_quality[1] - confirmed(ranked[:count]), drop(count)
         measured = tuple(Try(number, quality) for number, quality in sorted(tries.items()))
-        return Choice(tuple(ranked[:count]), drop(count), lost, measured)
+        return Choice(tuple(ranked[:count]), here, lost, measured, confirmations)
 
     if drop(0) > max_drop:
         ranked = rank()
@@ -152,8 +155,12 @@ def fewest_float_nodes(
         else:
             enough = middle
     found = choice(enough)
-    if found.drop_confirmed > max_drop:
-        raise DropError(_message(max_drop, found, "the rows that confirm it", what), found)
+    while max(found.drop_selected, found.drop_confirmed) > max_drop:
+        ranked = ranked or rank()
+        if enough == len(ranked):
+            raise DropError(_message(max_drop, found, "the rows that confirm it", what), found)
+        enough = min(len(ranked), max(1, 2 * enough))
+        found = choice(enough, found.confirmations + 1)
     return found
 
 

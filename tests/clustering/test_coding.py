@@ -88,6 +88,14 @@ def test_each_group_of_rows_has_its_own_codebook():
     assert find_shared(values, 384).group == 4 * 384
 
 
+@pytest.mark.parametrize("row", [1, 2, 3, 7])
+def test_narrow_rows_of_other_numbers_each_have_no_codebooks(row):
+    """A codebook of a few numbers takes as much as they do; to look for one in each would take hours."""
+    values = np.random.default_rng(0).standard_normal(4096).astype(np.float32).view(np.uint32)
+    assert find_shared(values, row) is None
+    assert check(values, row)[0] == "planes"
+
+
 def test_outliers_are_written_out_and_all_else_by_codebook():
     rng = np.random.default_rng(0)
     values = rng.standard_normal(16).astype(np.float32)[rng.integers(0, 16, 40_000)]

@@ -135,12 +135,27 @@ def test_any_safetensors_file_comes_back(data, tmp_path_factory):
 
 
 def test_links_pickles_and_broken_files_are_refused_together(checkpoint, tmp_path):
-    (checkpoint / "link.txt").symlink_to(checkpoint / "config.json")
+    (checkpoint / "link.txt").symlink_to(checkpoint / "nowhere")
     (checkpoint / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelError) as caught:
         pack(checkpoint, tmp_path / "model.hfz")
     assert [fault.where for fault in caught.value.faults] == ["link.txt", "pytorch_model.bin"]
     assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+def test_files_behind_links_are_packed_and_the_trainers_options_left_out(checkpoint, tmp_path):
+    """The first is how the Hub's cache is laid out, the second what `Trainer.save_model` leaves."""
+    blob, told = tmp_path / "blob", []
+    (checkpoint / "model.safetensors").rename(blob)
+    (checkpoint / "model.safetensors").symlink_to(blob)
+    (checkpoint / "training_args.bin").write_bytes(b"pickle")
+    pack(checkpoint, tmp_path / "model.hfz", say=told.append)
+    assert told[0].startswith("left out: training_args.bin, ")
+    unpack(tmp_path / "model.hfz", tmp_path / "again")
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == blob.read_bytes()
+    assert not (tmp_path / "again" / "model.safetensors").is_symlink()
+    (checkpoint / "training_args.bin").unlink()
+    assert {one.name for one in (tmp_path / "again").iterdir()} == {one.name for one in checkpoint.iterdir()}
 
 
 @pytest.mark.parametrize("change", ["cut", "longer", "header", "empty"])
@@ -256,7 +271,9 @@ def test_what_a_liar_would_write_can_be_honest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../a", "/a", "a/../../b", "", ".", "a//b", "C:\\a", "a\\b", "a\0", "a\n", 5, None, ["a"], "x" * 300]
+    "name",
+    ["../a", "/a", "a/../../b", "", ".", "a//b", "C:\\a", "a\\b", "a\0", "a\n", 5, None, ["a"], "x" * 300]
+    + ["a/" * 2000 + "b", "CON", "aux.txt", "a/lpt1", "a ", "a."],
 )
 def test_names_that_lead_elsewhere_are_refused(name, tmp_path):
     assert "a file cannot be called" in refused(lying(tmp_path / "x.hfz", BUNDLE | {"names": [name]}), tmp_path)

@@ -28,7 +28,7 @@ def seen_of(layer, values, gradient=None):
     """What was seen at all places, so that losses are exact."""
     patches = patches_of(layer, values, places_of(layer, values)).double()
     gradient = torch.eye(layer.out_channels, dtype=torch.float64) if gradient is None else gradient
-    return Seen(patches.mean(0), patches.T.cov(correction=0), gradient, tuple(values.shape[2:]))
+    return Seen(patches.mean(0), patches.T.cov(correction=0), gradient, tuple(values.shape[2:]), len(patches))
 
 
 def gradient_of(outputs, seed=3):

@@ -1,6 +1,7 @@
 """Convolutions of whole models: every method and family within its budget, loaded again, trained, merged, pruned."""
 
 import copy
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForImageClassification
 
 from hfcompress.calibration import calibration_inputs
+from hfcompress.config import parse
 from hfcompress.errors import ModelError, RequestError
 from hfcompress.factorization import kernels, patches, tensors
 from hfcompress.factorization.patches import norm_of
@@ -151,6 +153,8 @@ def test_what_it_would_make_is_told_beforehand(method, context):
     assert not chains(model)
     small = found.target(model, config, context)
     assert structure_of(small.config).modules == structure_of(expected).modules != {}
+    assert 0 < told.pop("milliseconds")
+    assert 0 < told.pop("dense_milliseconds")
     assert context.findings["low_rank"].items() >= told.items()
     assert context.findings["low_rank"]["measured_loss"] >= 0
 
@@ -227,3 +231,35 @@ def test_weights_that_are_no_numbers_are_refused(context):
     model.resnet.embedder.embedder.convolution.weight.data[0] = float("nan")
     with pytest.raises(ModelError, match="resnet.embedder.embedder.convolution"):
         factorized("cp", context, model, target_macs=0.5)
+
+
+@pytest.mark.parametrize("method", ["activation", "fwsvd"])
+@pytest.mark.parametrize("family", ["resnet", "mobilenet_v2"])
+def test_the_linear_head_of_a_network_of_convolutions_can_be_factorized(method, family, context):
+    model = dense(family)
+    found = find("factorization", method)
+    small = found.target(model, parse(found.config, {"rank": 1, "multiple": 1, "modules": ["classifier*"]}), context)
+    assert structure_of(small.config).modules
+    assert answer(small).isfinite().all()
+
+
+@pytest.mark.parametrize("method", ["svd", "activation", "fwsvd"])
+def test_methods_for_linear_layers_name_those_for_convolutions(method, context):
+    found = find("factorization", method)
+    with pytest.raises(RequestError, match=r"^method: the layers of this resnet are convolutions, .* Choose tucker"):
+        found.target(dense(), parse(found.config, {"rank": 1}), context)
+
+
+def test_ranks_that_are_too_large_name_the_largest(context):
+    told = []
+    context.say = told.append
+    factorized("tucker", context, rank=500)
+    assert "since they would not become smaller; the largest rank that does is " in told[-1]
+    assert re.search(r"is \d+ at \d+ x \d+ x \d+ x \d+", told[-1])
+
+
+def test_fewer_patches_than_the_rank_are_told(context, caplog):
+    small = context.data.train.select(range(2))
+    context.data = replace(context.data, train=small)
+    factorized("channel", context, rank_ratio=1.0)
+    assert "fewer patches than the rank were seen at " in caplog.text

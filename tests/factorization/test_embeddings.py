@@ -17,6 +17,7 @@ from hfcompress.factorization.embeddings import (
     decompose_table,
     embeddings,
     loss_moments,
+    predict_embeddings,
     token_counts,
 )
 from hfcompress.modeling.low_rank_embedding import LowRankEmbedding, TiedHead
@@ -80,10 +81,10 @@ def test_what_is_lost_is_as_told_and_less_than_by_plain_svd(generator, rank):
     assert (whole.losses.diff() <= 1e-12).all()
 
 
-def test_without_rows_it_is_plain_svd(context):
+def test_without_rows_it_is_plain_svd(context, monkeypatch):
     model = tiny_model()
     left, sizes, right = torch.linalg.svd(model.bert.embeddings.word_embeddings.weight.double(), full_matrices=False)
-    context.data = None  # rows are not asked for
+    monkeypatch.setattr("hfcompress.factorization.embeddings.calibration_inputs", None)  # rows are not asked for
     small = embeddings(model, options(rank=5, frequency=False, fisher=False), context)
     expected = (left[:, :5] * sizes[:5]) @ right[:5]
     torch.testing.assert_close(small.bert.embeddings.word_embeddings.dense().double(), expected, atol=1e-6, rtol=1e-5)
@@ -162,8 +163,35 @@ def test_a_rank_above_break_even_leaves_the_table_and_says_so(context):
     (line,) = told
     assert "stays as it is" in line
     assert "less than 22" in line
+    assert context.findings["low_rank"]["layers"][0]["rank"] is None
     embeddings(model, options(rank=21), context)
     assert model.get_input_embeddings().rank == 21
+
+
+def test_the_losses_that_are_expected_and_that_come_fall_with_the_rank(context):
+    found = []
+    for rank in (4, 12, 20):
+        embeddings(tiny_model(), options(rank=rank), context)
+        found.append(context.findings["low_rank"])
+    assert all(one["is_divergence"] for one in found)
+    for key in ("predicted_loss", "measured_loss"):
+        losses = [one[key] for one in found]
+        assert losses == sorted(losses, reverse=True)
+        assert losses[-1] > 0
+
+
+def test_what_it_would_make_is_told_beforehand(context):
+    model = tiny_model()
+    before = copy.deepcopy(model.state_dict())
+    config = predict_embeddings(model, options(rank=9), context)
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    expected = context.findings.pop("low_rank")
+    assert embeddings(model, options(rank=9), context).config.to_dict() == config.to_dict()
+    assert context.findings["low_rank"]["predicted_loss"] == expected["predicted_loss"]
+    assert expected["parameters"] == 9 * (64 + 32)
+    for fisher, frequency, what in ((True, False, "weights, by what the loss"), (False, True, "embeddings")):
+        predict_embeddings(tiny_model(), options(rank=9, fisher=fisher, frequency=frequency), context)
+        assert context.findings["low_rank"]["loss"].startswith(f"squares of the {what}")
 
 
 @pytest.mark.parametrize(
@@ -202,4 +230,14 @@ def test_nan_is_refused(context):
     with torch.no_grad():
         model.get_input_embeddings().weight[7, 3] = torch.nan
     with pytest.raises(ModelError, match="word_embeddings"):
+        embeddings(model, options(rank=4), context)
+
+
+def test_the_first_layer_to_give_no_numbers_is_named(context):
+    model = tiny_model()
+    with torch.no_grad():
+        model.bert.encoder.layer[0].output.LayerNorm.weight[3] = torch.inf
+    with pytest.raises(
+        ModelError, match=r"^bert\.encoder\.layer\.0\.output\.LayerNorm: .* gives values that are NaN or inf"
+    ):
         embeddings(model, options(rank=4), context)

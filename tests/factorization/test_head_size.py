@@ -12,7 +12,8 @@ from hfcompress.calibration import calibration_inputs
 from hfcompress.calibration.sensitivity import measure_sensitivity
 from hfcompress.config import parse
 from hfcompress.errors import ModelError, RequestError
-from hfcompress.factorization.head_size import HeadSizeConfig, head_size, time_widths
+from hfcompress.factorization.head_clock import time_widths
+from hfcompress.factorization.head_size import HeadSizeConfig, head_size, predict_head_size
 from hfcompress.factorization.heads import cut_by_data, cut_by_weights
 from hfcompress.factorization.svd import SvdConfig, svd
 from hfcompress.modeling.factors import merge
@@ -24,6 +25,7 @@ from hfcompress.modeling.targets import targets_of
 from tests.modeling.test_structure import NAMED
 from tests.modeling.test_surgery import outputs
 from tests.pruning.contexts import tiny_context
+from tests.pruning.images import image_context
 from tests.tiny import tiny_head, tiny_model
 
 TEXT = [
@@ -117,8 +119,9 @@ def test_every_family_is_saved_and_loaded(family, context, tmp_path):
     assert torch.equal(outputs(body), outputs(model.base_model))
 
 
-def test_images_need_no_rows(context, tmp_path):
-    model = run(sharp("vit"), None, rank=4, data=False)
+def test_images_need_no_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("hfcompress.factorization.head_size.calibration_inputs", None)
+    model = run(sharp("vit"), image_context(tmp_path), rank=4, data=False)
     model.save_pretrained(tmp_path / "small")
     loaded = transformers.AutoModelForImageClassification.from_pretrained(tmp_path / "small")
     assert torch.equal(outputs(loaded), outputs(model))
@@ -199,6 +202,23 @@ def test_low_rank_feed_forward_networks_are_no_hindrance(context):
     assert {*widths(run(model, context, rank=4)).values()} == {4}
 
 
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5"])
+def test_what_it_would_make_is_told_beforehand(family, context):
+    model = sharp(family)
+    before = copy.deepcopy(model.state_dict())
+    options = parse(HeadSizeConfig, {"rank": 4, "examples": 24})
+    config = predict_head_size(model, options, context)
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+    expected = context.findings.pop("low_rank")
+    small = head_size(model, options, context)
+    assert small.config.to_dict() == config.to_dict()
+    assert expected["is_divergence"]
+    assert expected["milliseconds"] > 0
+    assert context.findings["low_rank"]["predicted_loss"] == expected["predicted_loss"] > 0
+    layers = [small.get_submodule(name) for one in attentions_of(small) for name in one.layers]
+    assert expected["parameters"] == sum(weight_of(layer).numel() for layer in layers)
+
+
 def test_the_clock_never_falls():
     times = time_widths(2, 8, 16, 16, 4)
     assert times.shape == (9,)
@@ -222,7 +242,7 @@ def test_families_that_cannot_are_refused(family, why, context):
 
 
 def test_convolutions_are_refused(context):
-    with pytest.raises(ModelError, match="heads of resnet cannot be made narrower: it has no attention"):
+    with pytest.raises(RequestError, match=r"the layers of this resnet are convolutions, .* Choose tucker"):
         run(tiny_head("resnet", "ForImageClassification"), context, rank=4)
 
 

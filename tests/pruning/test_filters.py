@@ -164,5 +164,5 @@ def test_wrong_requests(options, message):
 
 def test_one_row_is_too_few(tmp_path):
     data = replace(digits(), train=digits().train.select([0]))
-    with pytest.raises(DataError, match="examples: there is 1 to look at the model with"):
+    with pytest.raises(DataError, match="examples: 1 training row is not enough to look at"):
         filters(network(), FiltersConfig(macs=0.5), image_context(tmp_path, data))

@@ -83,7 +83,7 @@ def test_what_is_not_asked_for_stays(method, config, tmp_path):
 
 @each_method
 def test_one_row_is_too_few(method, config, tmp_path):
-    with pytest.raises(DataError, match="there is 1"):
+    with pytest.raises(DataError, match="1 training row is not enough"):
         method(tiny_model(), config(sparsity=0.5), tiny_context(tmp_path, rows=1))
 
 

@@ -84,6 +84,7 @@ def test_nothing_stays_in_float_where_nothing_is_lost_and_one_measurement_is_eno
         "drop_selected": 0.0,
         "drop_confirmed": 0.0,
         "tries": ({"count": 0, "quality": 0.9},),
+        "confirmations": 1,
     }
 
 
@@ -93,7 +94,23 @@ def test_a_drop_that_cannot_be_met_tells_the_best_point():
     assert at.value.best.kept_float == ("a",)
 
 
-def test_a_choice_that_the_other_rows_do_not_confirm_is_not_claimed():
+def test_more_stays_in_float_until_the_other_rows_confirm_it():
+    """One node is enough for the selection rows; the others want three, which doubling finds as four."""
+    names = list("abcdef")
+    asked = []
+
+    def confirmed(kept):
+        asked.append(len(kept))
+        return 0.9 if len(kept) >= 3 else 0.7
+
+    choice = fewest_float_nodes(lambda: names, lambda kept: 1.0 if kept else 0.5, confirmed, (1.0, 0.9), 0.01)
+    assert (choice.kept_float, choice.confirmations, asked) == (("a", "b", "c", "d"), 3, [1, 2, 4])
+    assert max(choice.drop_selected, choice.drop_confirmed) <= 0.01
+    without = fewest_float_nodes(lambda: names, lambda kept: 1.0, confirmed, (1.0, 0.9), 0.01)
+    assert (without.kept_float, without.confirmations) == (("a", "b", "c", "d"), 4)
+
+
+def test_a_choice_that_the_other_rows_never_confirm_is_not_claimed():
     with pytest.raises(DropError, match=r"cannot be met on the rows that confirm it: .* 0.3000 on the others") as at:
         fewest_float_nodes(lambda: ["a"], lambda kept: 1.0, lambda kept: 0.7, (1.0, 1.0), 0.01)
     assert at.value.best.drop_confirmed == pytest.approx(0.3)

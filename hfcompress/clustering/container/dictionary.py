@@ -64,13 +64,14 @@ def find_shared(values: np.ndarray, row: int) -> Shared | None:
 
 
 def _bits(values: np.ndarray) -> float:
-    """Return about how many bits each of some numbers takes with a codebook, by a glance; infinite if few recur."""
+    """Return about how many bits each of some numbers takes with a codebook, by a glance; infinite without gain."""
     glance = values[:: -(-len(values) // _GLANCE)]
     _, counts = np.unique(glance, return_counts=True)
     if len(counts) > max(4, len(glance) // 16) and int(counts[counts > 1].sum()) <= 0.75 * len(glance):
         return float("inf")
     share = counts / len(glance)
-    return float(-(share * np.log2(share)).sum()) + 8 * values.itemsize * len(counts) / len(values)
+    bits = float(-(share * np.log2(share)).sum()) + 8 * values.itemsize * len(counts) / len(values)
+    return bits if bits < 8 * values.itemsize else float("inf")
 
 
 def _share(values: np.ndarray, group: int) -> Shared:

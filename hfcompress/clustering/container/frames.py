@@ -37,6 +37,9 @@ EXPANSION = 4096
 
 _HEAD = struct.Struct("<IQI")
 _DESCRIPTION = 2**20
+_LONGEST_NAME = 1024
+"""Bytes of a file's name with the folders before it; macOS takes no more."""
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(1, 10))}
 _SLACK = 2**20
 """Bytes that a frame may have beyond those that come out of it, for tables."""
 
@@ -45,8 +48,13 @@ def is_safe(name: Any) -> bool:
     """Say whether a file's name stays inside its folder, on every system."""
     if not isinstance(name, str) or not name.isprintable() or any(mark in name for mark in '\\:*?"<>|'):
         return False
-    parts = name.split("/")
-    return all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in parts)
+    return len(name.encode()) <= _LONGEST_NAME and all(map(_is_safe_part, name.split("/")))
+
+
+def _is_safe_part(part: str) -> bool:
+    if part.endswith((".", " ")) or part.partition(".")[0].rstrip().upper() in _DEVICES:  # Windows takes neither
+        return False
+    return bool(part) and len(part.encode()) < 256
 
 
 @dataclass(frozen=True)

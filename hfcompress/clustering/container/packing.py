@@ -21,6 +21,7 @@ from hfcompress.clustering.container.safetensors_parts import Part, parts_of
 from hfcompress.errors import Fault, ModelError, OutputExistsError, RequestError
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
+_TRAINER_OPTIONS = "training_args.bin"
 _SMALL = 4 * 2**20
 _BUNDLED = 512
 """Files below `_SMALL` bytes go together, so many at most: a vocabulary often stands in two of them."""
@@ -73,19 +74,22 @@ def pack(
     compressed by LZMA. Tensors are taken one after another, in pieces: the memory needed does not grow with the model.
 
     Args:
-        folder: With a `config.json` and safetensors files; folders inside it, too, but for empty ones.
+        folder: With a `config.json` and safetensors files; folders inside it, too, but for empty ones. Of links to
+            files, as in the Hub's cache, the files are packed. `training_args.bin`, a pickle that no model is loaded
+            from, is left out, and told.
         file: The container; it appears whole or not at all. It may lie in the folder.
         overwrite: Replace a file that is there.
         progress: Show a bar on stderr.
         say: Told in one line what the user should know.
 
     Raises:
-        ModelError: The folder is no checkpoint, or holds links, pickles or broken safetensors files; all faults.
+        ModelError: The folder is no checkpoint, or holds pickles, broken safetensors files or links to folders; all
+            faults.
         OutputExistsError: The file is there, and was not to be replaced.
     """
     begun = time.perf_counter()
     refuse_file(file, overwrite)
-    files = _files(folder, file)
+    files = _files(folder, file, say)
     report = PackReport(file, files={name: path.stat().st_size for name, path in files.items()})
     report.unpacked_bytes = sum(report.files.values())
     file.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +138,7 @@ def _umask() -> int:
     return mask
 
 
-def _files(folder: Path, file: Path) -> dict[str, Path]:
+def _files(folder: Path, file: Path, say: Callable[[str], None]) -> dict[str, Path]:
     """Return a checkpoint's files by their names in the container, sorted.
 
     Raises:
@@ -149,6 +153,9 @@ def _files(folder: Path, file: Path) -> dict[str, Path]:
         if path.is_symlink() or not path.is_dir()
     }
     found = {name: path for name, path in found.items() if path.absolute() != file.absolute()}
+    for name in [name for name, path in found.items() if path.name == _TRAINER_OPTIONS]:
+        say(f"left out: {name}, the Trainer's options as a pickle, which no model is loaded from")
+        del found[name]
     faults = [fault for name, path in found.items() for fault in _refused(name, path)]
     if faults:
         raise ModelError(*faults)
@@ -159,8 +166,10 @@ def _refused(name: str, path: Path) -> Iterator[Fault]:
     """Say why a file is not packed, if so."""
     if not is_safe(name):
         yield Fault(repr(name), "is a name that not every system can take.", "Rename it.")
-    if path.is_symlink():
-        yield Fault(name, "is a link, and only files are packed.", "Copy what it leads to into its place.")
+    if path.is_symlink() and not path.is_file():
+        yield Fault(
+            name, "is a link that leads to no file.", "Remove it, or copy what it should lead to into its place."
+        )
     elif not path.is_file():
         yield Fault(name, "is not a regular file.", "Remove it.")
     elif path.suffix in _PICKLES:
