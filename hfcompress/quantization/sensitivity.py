@@ -142,18 +142,10 @@ def fewest_float_nodes(
 
     if drop(0) > max_drop:
         ranked = rank()
-    too_few, enough = -1, 0
-    while drop(enough) > max_drop:  # 0, 1, 2, 4, …: few are needed as a rule, and fewer are quicker to find
-        if enough == len(ranked):
-            best = choice(min(tries, key=lambda count: (drop(count), count)))
-            raise DropError(_message(max_drop, best, "the selection rows", what), best)
-        too_few, enough = enough, min(len(ranked), max(1, 2 * enough))
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        if drop(middle) > max_drop:
-            too_few = middle
-        else:
-            enough = middle
+    enough = _shortest(lambda count: drop(count) <= max_drop, len(ranked))
+    if enough is None:
+        best = choice(min(tries, key=lambda count: (drop(count), count)))
+        raise DropError(_message(max_drop, best, "the selection rows", what), best)
     found = choice(enough)
     while max(found.drop_selected, found.drop_confirmed) > max_drop:
         ranked = ranked or rank()
@@ -162,6 +154,19 @@ def fewest_float_nodes(
         enough = min(len(ranked), max(1, 2 * enough))
         found = choice(enough, found.confirmations + 1)
     return found
+
+
+def _shortest(keeps: Callable[[int], bool], most: int) -> int | None:
+    """Return the smallest number up to `most` that keeps the quality, by doubling and bisection; None where none does."""
+    too_few, enough = -1, 0
+    while not keeps(enough):  # 0, 1, 2, 4, …: few are needed as a rule, and fewer are quicker to find
+        if enough == most:
+            return None
+        too_few, enough = enough, min(most, max(1, 2 * enough))
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        too_few, enough = (too_few, middle) if keeps(middle) else (middle, enough)
+    return enough
 
 
 def _message(max_drop: float, best: Choice, rows: str, what: str) -> str:
