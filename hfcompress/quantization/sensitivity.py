@@ -157,7 +157,7 @@ def fewest_float_nodes(
 
 
 def _shortest(keeps: Callable[[int], bool], most: int) -> int | None:
-    """Return the smallest number up to `most` that keeps the quality, by doubling and bisection; None where none does."""
+    """Return the smallest number up to `most` that keeps the quality, by doubling and bisection; None without."""
     too_few, enough = -1, 0
     while not keeps(enough):  # 0, 1, 2, 4, …: few are needed as a rule, and fewer are quicker to find
         if enough == most:
