@@ -73,7 +73,10 @@ def test_a_dry_run_names_the_files_of_all_methods(teacher_dir, csv, tmp_path):
             ("--quantize", "static"),
             "quantize: static looks at rows of data, and none are named. Name some with --dataset.",
         ),
-        (("--quantize", "int4", "--algorithm", "gptq"), "quantize: int4 with algorithm gptq looks at rows of data, and none are named."),
+        (
+            ("--quantize", "int4", "--algorithm", "gptq"),
+            "quantize: int4 with algorithm gptq looks at rows of data, and none are named.",
+        ),
         (("--quantize", "int3"), "there is no method 'int3'. Did you mean 'int8'?"),
         (("--quantize", "mixed"), "--max-drop: mixed needs to know what it has to keep, and nothing says so."),
         (("--max-size", "5"), "--max-size: goes with mixed. Add --quantize mixed."),
