@@ -151,7 +151,8 @@ def quantization():
 
     text = (
         "`python benchmarks/quantization.py`: points are to the float model on 1,000 held-out sentences, with a 95 % "
-        "interval for the difference; times are medians on one thread, the files taking turns."
+        "interval for the difference; times are medians on one thread, the files taking turns. The files of MPNet-base "
+        "were made by one thread and timed on a machine that other work shared, those of MiniLM-L6 on an idle one."
     )
     return f"{text}\n\n{benchmark.tables(record)}"
 

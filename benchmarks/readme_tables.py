@@ -115,22 +115,27 @@ def low_rank():
 
 
 def fewer_bits():
-    """Size, time and quality of the files that each way to quantize makes, on one thread, beside other tools."""
-    rows = json.loads((RESULTS / "quantization.json").read_text())["latency"]["minilm"]
-    dense, onnx = rows["PyTorch, float32"], rows["ONNX, float32"]
-    lines = [
-        "| MiniLM-L6 | MB | times smaller | accuracy, points (95 %) | ms | × ONNX float32's speed |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, row in rows.items():
-        low, high = (100 * bound for bound in row["difference_interval"])
-        points = 100 * (row["accuracy"] - dense["accuracy"])
-        ms, ms_onnx = (one["latency"]["1 x 128"]["median_ms"] for one in (row, onnx))
-        lines.append(
-            f"| {name} | {row['bytes'] / 1e6:.1f} | {dense['bytes'] / row['bytes']:.2f} "
-            f"| {points:+.1f} ({low:+.1f} to {high:+.1f}) | {ms:.1f} | {ms_onnx / ms:.2f} |"
-        )
+    """Size, quality and speed of the files that each way to quantize makes, on one thread, beside other tools."""
+    found = json.loads((RESULTS / "quantization.json").read_text())["latency"]
+    head = "times smaller | points (95 %) | × ONNX float32's speed |"
+    lines = ["| | " + " ".join(f"{MODELS[model]}: MB | {head}" for model in found), "|---" * (1 + 4 * len(found)) + "|"]
+    for name in dict.fromkeys(name for rows in found.values() for name in rows):
+        cells = " | ".join(_bits_cells(rows, name) for rows in found.values())
+        lines.append(f"| {name} | {cells} |")
     return "\n".join(lines)
+
+
+def _bits_cells(rows, name):
+    if name not in rows:
+        return " | | | "
+    row, dense, onnx = rows[name], rows["PyTorch, float32"], rows["ONNX, float32"]
+    low, high = (100 * bound for bound in row["difference_interval"])
+    points = 100 * (row["accuracy"] - dense["accuracy"])
+    ms, ms_onnx = (one["latency"]["1 x 128"]["median_ms"] for one in (row, onnx))
+    return (
+        f"{row['bytes'] / 1e6:.1f} | {dense['bytes'] / row['bytes']:.2f} "
+        f"| {points:+.1f} ({low:+.1f} to {high:+.1f}) | {ms_onnx / ms:.2f}"
+    )
 
 
 def packed():
