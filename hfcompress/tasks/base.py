@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 
     Collator = Callable[[list[dict[str, Any]]], dict[str, Tensor]]
 
+_RELATIVE_SEGMENTS = ("xlnet",)
+"""Architectures that read kinds of segments and have no number of them in their config."""
+
 IGNORED = -100
 """The label of what is not to be learned: padding, and what nobody labelled."""
+
+
+def reads_segments(config: PretrainedConfig) -> bool:
+    """Say whether a model's answer depends on kinds of segments (`token_type_ids`) as its authors meant it to."""
+    return (getattr(config, "type_vocab_size", 0) or 0) > 0 or config.model_type in _RELATIVE_SEGMENTS
 
 
 def is_no_text(value: object) -> bool:
@@ -172,10 +180,10 @@ class Task:
     def prepare_inputs(self, batch: Mapping[str, Any], config: PretrainedConfig) -> dict[str, Any]:
         """Return a batch as one model takes it, for example with what its decoder starts from.
 
-        A model without kinds of segments gets none: GPT-2 would add the embedding of a word to every position.
+        A model without kinds of segments gets none, though tokenizers are asked for them: GPT-2 would add the embedding
+        of a word to every position.
         """
-        kinds = getattr(config, "type_vocab_size", None)
-        return {name: value for name, value in batch.items() if name != "token_type_ids" or kinds is None or kinds > 0}
+        return {name: value for name, value in batch.items() if name != "token_type_ids" or reads_segments(config)}
 
     def rows(self, outputs: ModelOutput, batch: Mapping[str, Any]) -> tuple[Tensor | None, Tensor | None]:
         """Return what is compared: logits `(rows, classes)`, and the right class of each row, `(rows,)`, or None.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hfcompress.context import Context
 from hfcompress.data import TEACHER_PREFIX, encode
 from hfcompress.errors import Fault, InterruptedByUserError, NonFiniteLossError, RequestError
+from hfcompress.tasks.base import reads_segments
 from hfcompress.training.checkpoints import checkpoints
 from hfcompress.training.lora import LoraOptions, adapted
 from hfcompress.training.options import DEFAULTS
@@ -71,6 +72,12 @@ def train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel
         return _train(model, replace(run, training=training), context)
 
 
+def _readable(rows: Dataset, model: PreTrainedModel, run: Run) -> Dataset:
+    """Leave out kinds of segments where nobody reads them: the Trainer gives GPT-2 all that its forward can take."""
+    unread = "token_type_ids" in rows.column_names and not run.teachers and not reads_segments(model.config)
+    return rows.remove_columns("token_type_ids") if unread else rows
+
+
 def _train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedModel:
     """Train the parameters that require a gradient."""
     from transformers import PrinterCallback
@@ -94,7 +101,7 @@ def _train(model: PreTrainedModel, run: Run, context: Context) -> PreTrainedMode
     trainer = CompressionTrainer(
         model=model,
         args=args,
-        train_dataset=run.rows if run.rows is not None else encode_rows(context, run.teachers),
+        train_dataset=_readable(run.rows if run.rows is not None else encode_rows(context, run.teachers), model, run),
         data_collator=PairedCollator(context.task, context.processor, other),
         processing_class=context.processor,
         teacher=list(run.teachers) or None,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hfcompress.measure.quality import difference, predict, score
 from hfcompress.tasks import TASKS
-from tests.tiny import FAMILIES, sentences, tiny_model, tiny_tokenizer
+from tests.tiny import FAMILIES, sentences, tiny_head, tiny_model, tiny_tokenizer
 
 TASK = TASKS["text-classification"]
 
@@ -107,3 +107,17 @@ def test_predicting_shows_a_bar_only_when_asked(rows, capsys):
     assert "evaluate" not in capsys.readouterr().err
     predict(tiny_model(layers=1), tiny_tokenizer(), rows, TASK, 8, progress=True)
     assert "evaluate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pairs", [False, True], ids=["texts", "pairs"])
+def test_gpt2_is_asked_without_kinds_of_segments_as_its_tokenizer_says(pairs):
+    tokenizer = tiny_tokenizer()
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    model = tiny_head("gpt2", "ForSequenceClassification", pad_token_id=tokenizer.pad_token_id).eval()
+    texts = [text for text, _ in sentences(6)]
+    others = [text for text, _ in sentences(6, seed=1)] if pairs else [None] * 6
+    rows = Dataset.from_dict({"text": texts, **({"text_pair": others} if pairs else {})})
+    answers = predict(model, tokenizer, rows, TASK, 64)
+    for text, other, answer in zip(texts, others, answers, strict=True):
+        alone = model(**tokenizer(text, other, return_tensors="pt", return_token_type_ids=False)).logits[0]
+        np.testing.assert_allclose(answer, alone.detach().numpy(), atol=1e-5)
