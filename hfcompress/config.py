@@ -17,7 +17,8 @@ from hfcompress.errors import Fault, RequestError, closest
 
 T = TypeVar("T")
 
-_STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+_STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+"""An option that takes an infinite number says so in its type: `Annotated[float, AllowInfNan()]`."""
 
 
 def option(default: Any = dataclasses.MISSING, *, help: str, recipe_only: bool = False) -> Any:

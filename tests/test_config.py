@@ -251,3 +251,16 @@ def test_what_a_config_holds_builds_the_same_config_and_satisfies_the_schema(con
 )
 def test_unknown_keys_are_refused_whatever_they_are(values):
     assert len(faults(values, Inner)) == len({key.replace("-", "_") for key in values})
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", float("inf"), float("nan")])
+def test_an_infinite_number_is_none(value):
+    @dataclass
+    class Damping:
+        damping: float = option(0.01, help="a share")
+
+    (fault,) = faults({"damping": value}, Damping)
+    assert fault.startswith("damping: ")
+    assert "finite" in fault
+    with pytest.raises(RequestError):
+        check_values({"learning_rate": float}, {"learning_rate": value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -88,7 +89,7 @@ class Structure(QuantizationConfigMixin):
                 raise damaged(f"modules.{name}.{kind}", f"is {value!r}, not {KINDS[kind].what}")
         for name, entry in self.heads.items():
             kept, of = (entry.get("kept"), entry.get("of")) if isinstance(entry, Mapping) else (None, None)
-            if type(of) is not int or not isinstance(kept, list) or kept != sorted({*kept} & {*range(of)}):
+            if type(of) is not int or not isinstance(kept, list) or not _are_heads(kept, of):
                 raise damaged(f"heads.{name}", f"is {entry!r}, not heads that are left and how many there were")
             if not is_size(entry.get("width", 1)):
                 raise damaged(f"heads.{name}.width", f"is {entry['width']!r}, not a width")
@@ -98,6 +99,11 @@ class Structure(QuantizationConfigMixin):
     def __bool__(self) -> bool:
         """Say whether it holds anything."""
         return bool(self.modules)
+
+
+def _are_heads(kept: list[Any], of: int) -> bool:
+    """Say whether numbers ascend and each is below `of`; nothing as large as that is made."""
+    return all(type(one) is int and 0 <= one < of for one in kept) and all(a < b for a, b in pairwise(kept))
 
 
 def damaged(key: str, why: str) -> ModelError:

@@ -298,3 +298,13 @@ def test_another_quantization_is_left_alone():
 
 def test_inputs_of_this_file_are_padded():
     assert not tiny_inputs(tiny_model("bert"))["attention_mask"].all()
+
+
+@pytest.mark.parametrize("kept", [[0], [10**10 - 1], [0, 0], [1, 0], [-1], [0.5]])
+def test_a_manifest_that_tells_of_very_many_heads_takes_no_memory(kept):
+    heads = {"encoder.layer.0.heads": {"kept": kept, "of": 10**10}}
+    if kept in ([0], [10**10 - 1]):
+        assert Structure(heads=heads).heads == heads
+    else:
+        with pytest.raises(ModelError, match="damaged"):
+            Structure(heads=heads)
