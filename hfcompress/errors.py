@@ -79,6 +79,10 @@ class OutputExistsError(RequestError):
     """The output folder is there already and was not to be replaced."""
 
 
+class OutputInUseError(HfcompressError):
+    """Another run is writing the same output."""
+
+
 class NetworkError(HfcompressError):
     """Something has to come from the Hub, and the Hub cannot be reached."""
 

@@ -2,13 +2,27 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from hfcompress.errors import DiskSpaceError, HfcompressError, OutputExistsError
-from hfcompress.folders import bytes_on_disk, move_into_place, refuse_existing, require_space, work_folder
+from hfcompress.errors import DiskSpaceError, HfcompressError, OutputExistsError, OutputInUseError
+from hfcompress.folders import (
+    RECORD,
+    bytes_on_disk,
+    move_inside,
+    move_into_place,
+    owned,
+    refuse_existing,
+    refuse_foreign,
+    refuse_inputs_inside,
+    require_space,
+    scratch_folder,
+    work_folder,
+)
 
 
 def folder(path, content):
@@ -129,3 +143,100 @@ def test_bytes_on_disk_are_those_of_all_files_below(tmp_path):
     (tmp_path / "a" / "x").write_bytes(b"123")
     (tmp_path / "y").write_bytes(b"12345")
     assert bytes_on_disk(tmp_path) == 8
+
+
+@pytest.mark.parametrize("leads_to", ["nowhere", "out", "real"], ids=["dangling", "looping", "to a folder"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_link_is_no_output(tmp_path, leads_to, overwrite):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to(leads_to)
+    with pytest.raises(OutputExistsError, match="is a link"):
+        refuse_existing(tmp_path / "out", overwrite)
+    if leads_to != "real":
+        with pytest.raises(OutputExistsError, match="is not a folder"):
+            refuse_existing(tmp_path / "out" / "below", overwrite)
+
+
+def test_the_current_folder_is_no_output(tmp_path, monkeypatch):
+    (tmp_path / "out" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "out" / "below")
+    for output in (Path("."), Path(".."), tmp_path / "out"):
+        with pytest.raises(OutputExistsError, match="holds the current folder"):
+            refuse_existing(output, overwrite=True)
+
+
+def test_only_folders_that_were_made_here_are_replaced(tmp_path):
+    refuse_foreign(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    refuse_foreign(tmp_path / "empty")
+    mine = folder(tmp_path / "mine", "precious")
+    with pytest.raises(OutputExistsError, match="did not make it"):
+        refuse_foreign(mine)
+    (mine / RECORD).write_text("{}")
+    refuse_foreign(mine)
+
+
+def test_what_a_run_reads_is_not_replaced_by_it(tmp_path):
+    output = folder(tmp_path / "out", "old")
+    (tmp_path / "link").symlink_to(output / "model")
+    outside = folder(tmp_path / "outside", "data")
+    refuse_inputs_inside(output, {"model": "bert-base", "data": [str(outside), None, 3, "x" * 5000, "a\0b"]})
+    for inputs in (output, {"steps": [{"distill": {"teacher": [str(output / "model")]}}]}, [tmp_path / "link"]):
+        with pytest.raises(OutputExistsError, match="the run reads"):
+            refuse_inputs_inside(output, inputs)
+
+
+def test_an_output_has_one_owner(tmp_path):
+    with owned(tmp_path / "out"):
+        with pytest.raises(OutputInUseError, match="another run"), owned(tmp_path / "other" / ".." / "out"):
+            pass
+        with owned(tmp_path / "other"):
+            pass
+    with owned(tmp_path / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_of_a_killed_owner_is_free(tmp_path):
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom hfcompress.folders import owned\n"
+        "with owned(Path(sys.argv[1])):\n    print('mine', flush=True)\n    sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline().split() == [b"mine"]
+    with pytest.raises(OutputInUseError), owned(tmp_path / "out"):
+        pass
+    process.kill()
+    process.communicate()
+    with owned(tmp_path / "out"):
+        pass
+
+
+def test_a_scratch_folder_is_new_and_leaves_nothing(tmp_path):
+    folder(tmp_path / ".out.export", "left by a killed run")
+    with scratch_folder(tmp_path / "out", "export") as work:
+        assert list(work.iterdir()) == []
+        (work / "file").write_text("")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_move_put_aside_is_put_back(tmp_path):
+    folder(tmp_path / ".out.old", "old")
+    with pytest.raises(OutputExistsError, match="exists already"):
+        refuse_existing(tmp_path / "out", overwrite=False)
+    assert tree(tmp_path) == {"out/model": "old"}
+
+
+def test_files_move_into_a_folder_the_last_one_last(tmp_path, monkeypatch):
+    work, output = folder(tmp_path / "work", "new"), folder(tmp_path / "out", "old")
+    (work / "figures").mkdir()
+    (output / "figures").mkdir()
+    (output / "figures" / "stale").write_text("")
+    (output / "kept").write_text("kept")
+    moved, replace = [], Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, target: (moved.append(self.name), replace(self, target)))
+    move_inside(work, output, last="figures")
+    assert moved == ["model", "figures"]
+    assert tree(output) == {"model": "new", "kept": "kept"}

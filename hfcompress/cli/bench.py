@@ -100,10 +100,12 @@ class ReportOptions:
             return
         if self.output_dir.exists() and not self.output_dir.is_dir():
             raise OutputExistsError(Fault("output_dir", f"{self.output_dir} is a file."))
-        found = [name for name in (MEASUREMENTS, "report.html") if (self.output_dir / name).exists()]
-        if found and not self.overwrite:
-            fix = "Choose another folder, or pass --overwrite to replace them."
-            raise OutputExistsError(Fault("output_dir", f"{self.output_dir} holds {' and '.join(found)} already.", fix))
+        if self.output_dir.is_symlink() and not self.output_dir.exists():
+            raise OutputExistsError(Fault("output_dir", f"{self.output_dir} is a link that leads nowhere."))
+        # The measurements arrive last: a report without them is what a killed run left.
+        if (self.output_dir / MEASUREMENTS).exists() and not self.overwrite:
+            fix = "Choose another folder, or pass --overwrite to replace them and the report."
+            raise OutputExistsError(Fault("output_dir", f"{self.output_dir} holds {MEASUREMENTS} already.", fix))
 
 
 def run(request: Request, output: Output) -> None:
@@ -163,22 +165,22 @@ def _name(source: str) -> str:
 
 
 def _write(found: Mapping[str, Any], folder: Path, output: Output) -> None:
-    """Write measurements and report; where nothing can draw, the measurements alone."""
+    """Write the report, then the measurements, which tell that both are complete; without matplotlib these alone."""
     import json
 
+    from hfcompress.folders import RECORD, move_inside, owned, scratch_folder
     from hfcompress.measure.report import write_report
 
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{MEASUREMENTS}.partial"
-    partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    partial.replace(folder / MEASUREMENTS)
-    record = folder / "compression.json"
-    try:
-        write_report(found, json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None, folder)
-    except RequestError as error:
-        output.say(f"note: {folder / MEASUREMENTS} is written, but no report.html: {error}")
-        return
-    output.say(f"the report is {folder / 'report.html'}")
+    record = folder / RECORD
+    with owned(folder), scratch_folder(folder, "bench") as work:
+        said = f"the report is {folder / 'report.html'}"
+        try:
+            write_report(found, json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None, work)
+        except RequestError as error:
+            said = f"note: {folder / MEASUREMENTS} is written, but no report.html: {error}"
+        (work / MEASUREMENTS).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        move_inside(work, folder, last=MEASUREMENTS)
+    output.say(said)
 
 
 def _tables(found: Mapping[str, Any]) -> list[Any]:

@@ -39,7 +39,7 @@ def run(request: Request, output: Output) -> None:
 
     options, config, data, place = request.configs
     if not place.dry_run:
-        refuse_place(options.model, place.output_dir, place.overwrite)
+        refuse_place(options.model, place.output_dir, place.overwrite, data.dataset or "")
     job = prepare(options.model, config, options.task, data if data.dataset else None, options.seed)
     if place.dry_run:
         _show_plan(job, place.output_dir, output)

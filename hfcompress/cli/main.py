@@ -6,9 +6,13 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from hfcompress._version import __version__
 from hfcompress.cli.output import report_error
@@ -42,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = os.environ.get("HFCOMPRESS_DEBUG") == "1"
     try:
-        _dispatch(words, debug)
+        with _sigterm_like_ctrl_c():
+            _dispatch(words, debug)
     except HfcompressError as error:
         if debug:
             raise
@@ -63,6 +68,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_error(_explain(error))
         return 1
     return 0
+
+
+@contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM (a scheduler's or a container's stop) do what Ctrl-C does: checkpoints are written, work is kept."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(on_interrupt):  # in the background of a shell script Ctrl-C is ignored
+            raise KeyboardInterrupt
+        on_interrupt(signal.SIGINT, frame)
+
+    if threading.current_thread() is not threading.main_thread():  # others cannot set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _dispatch(words: list[str], debug: bool) -> None:

@@ -21,7 +21,7 @@ from hfcompress.distillation.candidates import Candidates, load_candidates
 from hfcompress.distillation.partial_lines import PartialLines, refuse_output_file
 from hfcompress.distillation.words import EncodedText, encode_texts
 from hfcompress.errors import InterruptedByUserError
-from hfcompress.folders import require_space
+from hfcompress.folders import owned, require_space
 from hfcompress.modeling.load import load_tokenizer
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def augment(
         progress: Show a progress bar on stderr.
 
     Raises:
+        OutputInUseError: Another run writes the file.
         OutputExistsError: The file is there already, or a stopped run with another request left its part.
         ModelError: The model cannot be used, or has no trained head for masked language modelling.
         NetworkError: It would have to come from the Hub, which cannot be reached.
@@ -113,6 +114,21 @@ def augment(
     started = time.perf_counter()
     refuse_output_file(output_file, overwrite)
     require_space(output_file.parent, output_bytes(rows, config))
+    with owned(output_file):
+        return _augment(rows, model, output_file, config, seed, overwrite, progress, started)
+
+
+def _augment(
+    rows: Sequence[Row],
+    model: str,
+    output_file: Path,
+    config: AugmentConfig,
+    seed: int,
+    overwrite: bool,
+    progress: bool,
+    started: float,
+) -> Augmented:
+    """Write the variants to a file that belongs to this run alone."""
     tokenizer = load_tokenizer(model)
     find, weights = load_candidates(model, tokenizer, config.method, config.candidates, config.batch_size)
     partial = PartialLines(output_file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from hfcompress.export.backends.base import find_backend
 from hfcompress.export.config import ExportConfig
 from hfcompress.export.layout import graph_names, with_suffix
 from hfcompress.export.run import export_onnx
-from hfcompress.folders import move_into_place, require_space
+from hfcompress.folders import move_into_place, owned, require_space, scratch_folder
 from hfcompress.measure.size import measure_size
 from hfcompress.modeling.load import load_config, load_model, load_processor
 from hfcompress.modeling.manifest import quantized_by
@@ -150,34 +149,30 @@ def export_folder(
     Raises:
         HfcompressError: The export failed; nothing was written.
     """
-    refuse_place(job.model, output_dir, overwrite)
+    refuse_place(job.model, output_dir, overwrite, job.dataset)
     require_space(output_dir.parent, job.disk_bytes)
-    parent = output_dir.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.export-", dir=parent))
     try:
-        final = work / "final"
-        final.mkdir()
-        record = _fill(job, final, output_dir.name, progress, say)
-        move_into_place(final, output_dir)
-        return record
+        with owned(output_dir), scratch_folder(output_dir, "export") as work:
+            final = work / "final"
+            final.mkdir()
+            record = _fill(job, final, output_dir.name, progress, say)
+            move_into_place(final, output_dir)
+            return record
     except KeyboardInterrupt:
         raise InterruptedByUserError("Stopped; nothing was written.") from None
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
-def refuse_place(model: str, output_dir: Path, overwrite: bool) -> None:
+def refuse_place(model: str, output_dir: Path, overwrite: bool, dataset: str = "") -> None:
     """Make sure that the result may be put there, and that the model does not go with what is replaced.
 
     Raises:
-        OutputExistsError: It exists and is not to be replaced, or the model lies inside it.
+        OutputExistsError: It exists and is not to be replaced, or the model or the data lie inside it.
     """
     source = Path(resolve(model)).absolute()
     if output_dir.absolute() in source.parents and source.exists():
         problem = f"holds the model that is exported ({source.name}), which would go with it."
         raise OutputExistsError(Fault(str(output_dir), problem, "Choose another --output-dir."))
-    provenance.refuse_output(output_dir, overwrite)
+    provenance.refuse_output(output_dir, overwrite, [dataset])
 
 
 def _fill(job: ExportJob, final: Path, name: str, progress: bool, say: Callable[[str], None]) -> dict[str, Any]:

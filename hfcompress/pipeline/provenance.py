@@ -9,12 +9,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from hfcompress.errors import Fault, OutputExistsError
-from hfcompress.folders import refuse_existing
+from hfcompress.folders import RECORD, refuse_existing, refuse_foreign, refuse_inputs_inside
 from hfcompress.modeling.shapes import is_shape
 from hfcompress.sources import is_local, resolve, sha256
 
-FILE_NAME = "compression.json"
+FILE_NAME = RECORD
 
 _NUMBERS = re.compile(r"\[\n([\s\d.,eE+-]+)\]")
 """A list of numbers over several lines, which no text in JSON has."""
@@ -66,17 +65,21 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def refuse_output(output_dir: Path, overwrite: bool) -> None:
+def refuse_output(output_dir: Path, overwrite: bool, inputs: Any = ()) -> None:
     """Make sure that the result may be put there, and that nothing but an earlier result is replaced.
 
+    Args:
+        output_dir: Where the result goes.
+        overwrite: Whether an earlier result may be replaced.
+        inputs: What the run reads: strings and paths, in lists and mappings; those that are no path do not matter.
+
     Raises:
-        OutputExistsError: It exists and is not to be replaced, or holds something else, or cannot be written.
+        OutputExistsError: It exists and is not to be replaced, or holds something else or an input, or cannot be
+            written.
     """
     refuse_existing(output_dir, overwrite)
-    empty = output_dir.is_dir() and not any(output_dir.iterdir())
-    if output_dir.exists() and not empty and not (output_dir / FILE_NAME).is_file():
-        problem = f"is not replaced, for hfcompress did not make it: it holds no {FILE_NAME}."
-        raise OutputExistsError(Fault(str(output_dir), problem, "Choose another --output-dir, or remove it yourself."))
+    refuse_foreign(output_dir)
+    refuse_inputs_inside(output_dir, inputs)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from hfcompress.clustering.container import pack
 from hfcompress.context import Context
 from hfcompress.errors import InterruptedByUserError, RequestError
 from hfcompress.export.run import export_onnx
-from hfcompress.folders import move_into_place, require_space, work_folder
+from hfcompress.folders import move_into_place, owned, require_space, work_folder
 from hfcompress.measure.quality import predict, score
 from hfcompress.measure.zeros import FEW_ZEROS, Counts, count_zeros, zero_share
 from hfcompress.modeling.load import load_model, load_processor
@@ -30,7 +30,7 @@ from hfcompress.pipeline.job import Job
 from hfcompress.pipeline.plan import plan_steps
 from hfcompress.pipeline.prediction import starting_model
 from hfcompress.pipeline.recipe import ORIGINAL, Step, step_named
-from hfcompress.pipeline.record import data_record, recipe_record, source_of
+from hfcompress.pipeline.record import data_record, recipe_inputs, recipe_record, source_of
 from hfcompress.processes import is_main_process
 from hfcompress.quantization.trained_ranges import forget_ranges, read_ranges
 
@@ -63,9 +63,16 @@ def run(
         What `compression.json` holds; nothing on processes other than the main one.
 
     Raises:
+        OutputInUseError: Another run writes the output folder.
         HfcompressError: As the steps do; finished steps and checkpoints are kept for the next try.
     """
-    provenance.refuse_output(output_dir, overwrite)
+    provenance.refuse_output(output_dir, overwrite, recipe_inputs(job.recipe))
+    with owned(output_dir):
+        return _run(job, output_dir, progress, say)
+
+
+def _run(job: Job, output_dir: Path, progress: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run a recipe whose output belongs to this run alone."""
     require_space(
         output_dir.parent,
         sum(plan.disk_bytes for plan in plan_steps(job.config, job.steps, job.task, job.data)),

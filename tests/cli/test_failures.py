@@ -2,12 +2,14 @@
 
 import errno
 import shutil
+import signal
 from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
+from hfcompress.folders import owned
 from hfcompress.training.objective import Objective
 from tests.cli.support import distill_words, hfcompress, tree
 
@@ -130,9 +132,41 @@ def test_a_reader_that_went_away_is_no_failure(monkeypatch):
 
 
 def test_signals_are_given_back_after_a_failure(teacher_dir, csv, tmp_path, monkeypatch):
-    import signal
-
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(Objective, "row_shares", lambda *_: 1 / 0)
     assert hfcompress(*distill_words(teacher_dir, csv, tmp_path / "out")).code == 1
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_sigterm_stops_as_ctrl_c_does(monkeypatch):
+    def wait(*_):
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("it went on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("hfcompress.cli.main._dispatch", wait)
+    for on_interrupt in (signal.default_int_handler, signal.SIG_IGN):  # as in the background of a shell script
+        ignored = signal.signal(signal.SIGINT, on_interrupt)
+        done = hfcompress("env")
+        signal.signal(signal.SIGINT, ignored)
+        assert (done.code, "Stopped" in done.err) == (130, True)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_run_on_one_output_is_refused_by_name(teacher_dir, csv, tmp_path):
+    with owned(tmp_path / "out"):
+        done = hfcompress(*distill_words(teacher_dir, csv, tmp_path / "out"))
+    assert "out: is being written by another run of hfcompress" in one_sentence(done)
+    assert tree(tmp_path) == {}
+
+
+def test_a_teacher_or_data_in_the_output_are_not_replaced(teacher_dir, csv, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(teacher_dir, out / "steps" / "teacher")
+    shutil.copy(csv, out / "data.csv")
+    (out / "compression.json").write_text("{}")
+    before = tree(tmp_path)
+    for teacher, data in ((out / "steps" / "teacher", csv), (teacher_dir, out / "data.csv")):
+        done = hfcompress(*distill_words(teacher, data, out), "--overwrite")
+        assert (done.code, "the run reads" in done.err) == (2, True)
+    assert tree(tmp_path) == before

@@ -23,13 +23,34 @@ def test_it_restores_every_byte(packed, teacher_dir, tmp_path):
 
 
 def test_an_existing_folder_needs_overwrite(packed, teacher_dir, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine").write_text("mine")
+    assert hfcompress("unpack", packed, "--output-dir", tmp_path / "out").code == 0
+    (tmp_path / "out" / "config.json").write_text("{}")
     done = hfcompress("unpack", packed, "--output-dir", tmp_path / "out")
     assert done.code == 2
     assert "exists already" in done.err
     assert hfcompress("unpack", packed, "--output-dir", tmp_path / "out", "--overwrite").code == 0
     assert tree(tmp_path / "out") == tree(teacher_dir)
+
+
+@pytest.mark.parametrize("beside", ["notes.txt", "config.json"])
+def test_a_folder_of_other_things_is_never_replaced(packed, tmp_path, beside):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("mine")
+    (tmp_path / "out" / beside).write_text("mine")
+    done = hfcompress("unpack", packed, "--output-dir", tmp_path / "out", "--overwrite")
+    assert done.code == 2
+    assert "is not replaced" in done.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.hfz", "out"]
+    assert (tmp_path / "out" / "precious.txt").read_text() == "mine"
+
+
+def test_a_packed_file_is_not_replaced_by_what_it_holds(packed, tmp_path):
+    assert hfcompress("unpack", packed, "--output-dir", tmp_path / "out").code == 0
+    inside = packed.rename(tmp_path / "out" / "model.hfz")
+    done = hfcompress("unpack", inside, "--output-dir", tmp_path / "out", "--overwrite")
+    assert done.code == 2
+    assert "the run reads" in done.err
+    assert inside.is_file()
 
 
 def test_dry_run_says_whether_the_file_is_whole(packed, tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from hfcompress.clustering.container.coding import code_bytes, code_values
 from hfcompress.clustering.container.frames import PIECE, FrameWriter, is_safe
 from hfcompress.clustering.container.safetensors_parts import Part, parts_of
 from hfcompress.errors import Fault, ModelError, OutputExistsError, RequestError
+from hfcompress.folders import owned
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 _TRAINER_OPTIONS = "training_args.bin"
@@ -93,28 +92,34 @@ def pack(
     report = PackReport(file, files={name: path.stat().st_size for name, path in files.items()})
     report.unpacked_bytes = sum(report.files.values())
     file.absolute().parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.absolute().parent)
+    with owned(file):
+        _write(files, file, report, progress)
+    report.bytes = file.stat().st_size
+    report.seconds = time.perf_counter() - begun
+    say(f"{file}: {report.bytes / 1e6:,.2f} MB, {report.unpacked_bytes / report.bytes:.1f} times smaller")
+    return report
+
+
+def _write(files: dict[str, Path], file: Path, report: PackReport, progress: bool) -> None:
+    """Write the container beside its place, then move it there; what a killed run left beside it is overwritten."""
+    partial = file.absolute().with_name(f".{file.name}.partial")
+    total = report.unpacked_bytes
     try:
         with (
-            os.fdopen(handle, "wb") as out,
-            tqdm(total=report.unpacked_bytes, desc="packing", unit="B", unit_scale=True, disable=not progress) as shown,
+            partial.open("wb") as out,
+            tqdm(total=total, desc="packing", unit="B", unit_scale=True, disable=not progress) as shown,
         ):
             writer = FrameWriter(out)
-            writer.write("begin", files=len(files), bytes=report.unpacked_bytes, made_by=f"hfcompress {__version__}")
+            writer.write("begin", files=len(files), bytes=total, made_by=f"hfcompress {__version__}")
             for part in _bundles(files, report.files):
                 shown.update(_write_bundle(writer, part))
             for name, path in files.items():
                 if _stands_alone(name, report.files[name]):
                     _write_file(writer, name, path, report, shown.update)
             writer.end()
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, file)
+        partial.replace(file)
     finally:
-        Path(temporary).unlink(missing_ok=True)
-    report.bytes = file.stat().st_size
-    report.seconds = time.perf_counter() - begun
-    say(f"{file}: {report.bytes / 1e6:,.2f} MB, {report.unpacked_bytes / report.bytes:.1f} times smaller")
-    return report
+        partial.unlink(missing_ok=True)
 
 
 def refuse_file(file: Path, overwrite: bool) -> None:
@@ -132,12 +137,6 @@ def refuse_file(file: Path, overwrite: bool) -> None:
         raise OutputExistsError(Fault(str(file), "exists already.", "Choose another name, or pass --overwrite."))
 
 
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
 def _files(folder: Path, file: Path, say: Callable[[str], None]) -> dict[str, Path]:
     """Return a checkpoint's files by their names in the container, sorted.
 
@@ -152,7 +151,8 @@ def _files(folder: Path, file: Path, say: Callable[[str], None]) -> dict[str, Pa
         for path in sorted(folder.rglob("*"))
         if path.is_symlink() or not path.is_dir()
     }
-    found = {name: path for name, path in found.items() if path.absolute() != file.absolute()}
+    own = {file.absolute(), file.absolute().with_name(f".{file.name}.partial")}
+    found = {name: path for name, path in found.items() if path.absolute() not in own}
     for name in [name for name, path in found.items() if path.name == _TRAINER_OPTIONS]:
         say(f"left out: {name}, the Trainer's options as a pickle, which no model is loaded from")
         del found[name]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -16,8 +14,17 @@ from tqdm.auto import tqdm
 from hfcompress.clustering.container.coding import read_values
 from hfcompress.clustering.container.frames import EXPANSION, PIECE, VERSION, Frame, FrameReader, is_safe
 from hfcompress.clustering.huffman import DamagedCodeError
-from hfcompress.errors import Fault, ModelError
-from hfcompress.folders import move_into_place, refuse_existing, require_space
+from hfcompress.errors import Fault, ModelError, OutputExistsError
+from hfcompress.folders import (
+    RECORD,
+    move_into_place,
+    owned,
+    refuse_existing,
+    refuse_foreign,
+    refuse_inputs_inside,
+    require_space,
+    scratch_folder,
+)
 
 _AGAIN = "Download or pack it again."
 
@@ -66,30 +73,45 @@ def unpack(
 
     Raises:
         ModelError: It is not a container, one of a newer version, cut short or damaged; the place is named.
-        OutputExistsError: The folder is there, and was not to be replaced.
+        OutputExistsError: The folder is there, and was not to be replaced, or holds other things.
+        OutputInUseError: Another run writes it.
         DiskSpaceError: The disk lacks room.
     """
     begun = time.perf_counter()
     if not file.is_file():
         raise ModelError(Fault(str(file), "is not there.", "Give a .hfz file that `hfcompress pack` wrote."))
     refuse_existing(folder, overwrite)
-    parent = folder.absolute().parent
+    refuse_foreign(folder, (RECORD, "config.json"))
+    refuse_inputs_inside(folder, file)
     with file.open("rb") as opened:
         unpacker = _Unpacker(file, opened)
         unpacker.begin()
-        require_space(parent, unpacker.total)
-        parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.unpack-", dir=parent))
-        try:
+        require_space(folder.parent, unpacker.total)
+        with owned(folder), scratch_folder(folder, "unpack") as work:
             final = work / "final"
             final.mkdir()
             with tqdm(total=unpacker.total, desc="unpacking", unit="B", unit_scale=True, disable=not progress) as shown:
                 files = unpacker.restore(final, shown.update)
+            _refuse_others(folder, files)
             move_into_place(final, folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
     say(f"{folder}: {len(files)} files, {unpacker.total / 1e6:,.2f} MB, as they were packed")
     return UnpackReport(folder, unpacker.total, time.perf_counter() - begun, files)
+
+
+def _refuse_others(folder: Path, files: Collection[str]) -> None:
+    """Make sure that a folder which hfcompress did not make holds nothing that the container does not bring back.
+
+    Raises:
+        OutputExistsError: Something would be lost.
+    """
+    if (folder / RECORD).is_file():
+        return
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+    lost = sorted(names - set(files))
+    if lost:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        problem = f"is not replaced: the packed file does not hold its {', '.join(lost[:3])}{more}."
+        raise OutputExistsError(Fault(str(folder), problem, "Choose another --output-dir, or remove it yourself."))
 
 
 class _Unpacker:
