@@ -17,6 +17,7 @@ from hfcompress.sources import is_local, require_model, resolve
 from hfcompress.tasks import Task
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import BaseImageProcessor, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _FIX_CONFIG = "Give a Hub id or a folder that `save_pretrained` wrote."
@@ -57,7 +58,7 @@ def load_model(source: str, task: Task, **config_overrides: Any) -> PreTrainedMo
         **config_overrides: Config values such as `num_labels` and `id2label`.
 
     Raises:
-        ModelError: The weights are missing, cut short, of another shape, or a pickle.
+        ModelError: The weights are missing, cut short, of another shape, not finite, or a pickle.
         NetworkError: It would have to come from the Hub, which cannot be reached.
     """
     import torch
@@ -165,7 +166,7 @@ def _check_weights(source: str, model: PreTrainedModel, report: dict[str, Any]) 
     """Refuse weights that transformers would replace by random numbers; a new head and pooler are to be trained.
 
     Raises:
-        ModelError: Weights have another shape than the config says, or are not in the file.
+        ModelError: Weights have another shape than the config says, are not in the file, or are not finite.
     """
     names = sorted(key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])
     if names:
@@ -179,6 +180,17 @@ def _check_weights(source: str, model: PreTrainedModel, report: dict[str, Any]) 
     if names:
         fix = "Use the config.json that they were saved with, or download them again."
         raise ModelError(Fault(source, f"its weights lack {names[0]}{_and_more(names)}.", fix))
+    names = sorted(name for name, parameter in model.named_parameters() if not _is_finite(parameter))
+    if names:
+        fix = "Take an earlier checkpoint, from before its training failed."
+        raise ModelError(Fault(source, f"its weights hold NaN or infinity: {names[0]}{_and_more(names)}.", fix))
+
+
+def _is_finite(parameter: Tensor) -> bool:
+    """Say whether all numbers of a weight are finite, without a copy of it; packed integers are."""
+    if not parameter.is_floating_point() or not parameter.numel():
+        return True
+    return all(bool(end.isfinite()) for end in parameter.detach().aminmax())
 
 
 def _and_more(names: list[str]) -> str:

@@ -196,3 +196,21 @@ def test_a_missing_or_broken_tokenizer_is_named(folder, content):
     message = fault_of(load_tokenizer, str(folder))
     assert "its tokenizer " in message
     assert message.endswith("Save the tokenizer into the model's folder: `tokenizer.save_pretrained(folder)`.")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_named(folder, value):
+    model = load_model(str(folder), TASK)
+    with torch.no_grad():
+        model.bert.encoder.layer[2].output.dense.weight[0, 0] = value
+        model.classifier.bias[0] = value
+    model.save_pretrained(folder)
+    said = fault_of(load_model, str(folder), TASK)
+    assert "its weights hold NaN or infinity: bert.encoder.layer.2.output.dense.weight (and 1 more)" in said
+
+
+def test_weights_in_half_precision_that_are_not_finite_are_named(folder):
+    model = tiny_model("bert", layers=4).half()
+    model.classifier.bias.data[0] = float("inf")
+    model.save_pretrained(folder)
+    assert "classifier.bias" in fault_of(load_model, str(folder), TASK)
