@@ -135,8 +135,9 @@ def _faults(error: ValidationError, cls: type | None, where: str) -> list[Fault]
             continue
         earlier = by_place.get(fault.where)
         if earlier is not None:
-            problem = f"{earlier.problem.rsplit(', got ', 1)[0]}, or {fault.problem.removeprefix('input should be ')}"
-            fault = Fault(fault.where, problem)
+            so_far, more = earlier.problem.rsplit(", got ", 1)[0], fault.problem.removeprefix("input should be ")
+            is_new = more.rsplit(", got ", 1)[0] not in so_far
+            fault = Fault(fault.where, f"{so_far}, or {more}") if is_new else earlier
         by_place[fault.where] = fault
     return [*by_place.values(), *own]
 

@@ -51,7 +51,7 @@ class BitsAndBytesOptions(TargetOptions):
 class Int8Config(BitsAndBytesOptions):
     """Options of `bnb_int8`."""
 
-    threshold: Annotated[float, Interval(ge=0, lt=float("inf"))] = option(
+    threshold: Annotated[float, Interval(ge=0)] = option(
         6.0, help="channels of the inputs with a larger number are multiplied in float; 0: none"
     )
 

@@ -26,7 +26,7 @@ class LoraOptions:
     """How large the adapters are, and where they stand."""
 
     rank: Annotated[int, Gt(0)] = option(8, help="rank of the adapters")
-    alpha: Annotated[float, Interval(gt=0, lt=float("inf"))] | None = option(
+    alpha: Annotated[float, Interval(gt=0)] | None = option(
         None, help="the adapters count alpha / rank (default: the rank)"
     )
     dropout: Annotated[float, Interval(ge=0, lt=1)] = option(0.0, help="share of an adapter's inputs that is dropped")
