@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -20,10 +21,18 @@ from hfcompress.processes import is_main_process
 RECORD = "compression.json"
 """Its presence tells a folder that hfcompress made."""
 
+_ASIDE = "old"
+"""The purpose of the sibling in which an old output waits until the new one stands."""
+
 
 def work_folder(output_dir: Path) -> Path:
     """Return the sibling folder in which an output folder is prepared; it outlives a stopped run."""
-    return output_dir.with_name(f".{output_dir.name}.partial")
+    return _sibling(output_dir, "partial")
+
+
+def _sibling(output: Path, purpose: str) -> Path:
+    """Return the hidden file or folder beside an output that serves a purpose."""
+    return output.parent / f".{output.name}.{purpose}"
 
 
 def refuse_existing(output_dir: Path, overwrite: bool) -> None:
@@ -42,7 +51,16 @@ def refuse_existing(output_dir: Path, overwrite: bool) -> None:
         raise OutputExistsError(Fault(str(output_dir), "exists already.", fix))
     if _holds(output_dir, Path.cwd()):
         raise OutputExistsError(Fault(str(output_dir), "holds the current folder.", "Choose another --output-dir."))
-    for parent in output_dir.absolute().parents:
+    refuse_parents(output_dir)
+
+
+def refuse_parents(output: Path) -> None:
+    """Make sure that the nearest folder above an output that exists can be written to.
+
+    Raises:
+        OutputExistsError: It cannot, it is no folder, or a link there leads nowhere.
+    """
+    for parent in output.absolute().parents:
         if parent.exists() or parent.is_symlink():
             if not parent.is_dir() or not os.access(parent, os.W_OK):
                 raise OutputExistsError(Fault(str(parent), "is not a folder that can be written to."))
@@ -72,7 +90,7 @@ def refuse_inputs_inside(output_dir: Path, inputs: Any) -> None:
 
     Args:
         output_dir: What would be replaced; it need not exist.
-        inputs: Strings, paths, and lists and mappings of them; those that are no existing path do not matter.
+        inputs: Strings, paths, and lists, mappings and dataclasses of them; what is no existing path does not matter.
 
     Raises:
         OutputExistsError: An input lies in the folder, or is the folder.
@@ -87,6 +105,8 @@ def refuse_inputs_inside(output_dir: Path, inputs: Any) -> None:
 
 def _paths_in(values: Any) -> Iterator[Path]:
     """Yield the existing paths among nested values."""
+    if dataclasses.is_dataclass(values):
+        values = vars(values)
     if isinstance(values, Mapping):
         values = list(values.values())
     if isinstance(values, (list, tuple, set)):
@@ -146,7 +166,7 @@ def _lock_file(output: Path) -> Path:
 @contextmanager
 def scratch_folder(output: Path, purpose: str) -> Iterator[Path]:
     """Make an empty sibling of an output to work in, and remove it; what a killed run left there goes first."""
-    folder = Path(os.path.abspath(output)).with_name(f".{output.name}.{purpose}")
+    folder = _sibling(output, purpose)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -157,18 +177,12 @@ def scratch_folder(output: Path, purpose: str) -> Iterator[Path]:
 
 def restore_interrupted(output_dir: Path) -> None:
     """Put an old output back where a run was killed between putting it aside and the new one's arrival."""
-    old = _aside(output_dir)
+    old = _sibling(output_dir, _ASIDE)
     if not old.exists() or output_dir.exists() or output_dir.is_symlink():
         return
     with suppress(OutputInUseError), owned(output_dir):  # the run that is at it finishes by itself
         if old.exists() and not output_dir.exists():
             old.rename(output_dir)
-
-
-def _aside(output_dir: Path) -> Path:
-    """Return where an old output waits until the new one stands."""
-    path = Path(os.path.abspath(output_dir))
-    return path.with_name(f".{path.name}.old") if path.name else path / ".old"
 
 
 def move_into_place(finished: Path, output_dir: Path) -> None:
@@ -178,7 +192,7 @@ def move_into_place(finished: Path, output_dir: Path) -> None:
         finished: The complete folder, on the same file system.
         output_dir: Where it goes.
     """
-    old = _aside(output_dir)
+    old = _sibling(output_dir, _ASIDE)
     if output_dir.exists():
         shutil.rmtree(old, ignore_errors=True)
         output_dir.rename(old)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +30,14 @@ def folder(path, content):
     path.mkdir()
     (path / "model").write_text(content)
     return path
+
+
+@dataclass
+class Reads:
+    """What a run reads, as recipes say it."""
+
+    model: str
+    data: list[str]
 
 
 def tree(path):
@@ -180,6 +189,9 @@ def test_what_a_run_reads_is_not_replaced_by_it(tmp_path):
     output = folder(tmp_path / "out", "old")
     (tmp_path / "link").symlink_to(output / "model")
     outside = folder(tmp_path / "outside", "data")
+    refuse_inputs_inside(output, Reads("bert-base", [str(outside)]))
+    with pytest.raises(OutputExistsError, match="the run reads"):
+        refuse_inputs_inside(output, [Reads(str(output / "model"), [])])
     refuse_inputs_inside(output, {"model": "bert-base", "data": [str(outside), None, 3, "x" * 5000, "a\0b"]})
     for inputs in (output, {"steps": [{"distill": {"teacher": [str(output / "model")]}}]}, [tmp_path / "link"]):
         with pytest.raises(OutputExistsError, match="the run reads"):

@@ -110,6 +110,7 @@ class ReportOptions:
 
 def run(request: Request, output: Output) -> None:
     """Measure, print, and write the report where it is asked for."""
+    from hfcompress.folders import refuse_parents
     from hfcompress.measure.bench import bench
     from hfcompress.measure.runnable import config_of
     from hfcompress.pipeline.held_out import seen_before
@@ -117,6 +118,8 @@ def run(request: Request, output: Output) -> None:
     from hfcompress.tasks import find_task, task_of_config
 
     options, data, report = request.configs
+    if report.output_dir:
+        refuse_parents(report.output_dir)
     configs = {source: config_of(source) for source in dict.fromkeys(options.model)}
     first = next(iter(configs))
     task = find_task(options.task) if options.task else task_of_config(configs[first], first)

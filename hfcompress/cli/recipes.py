@@ -35,14 +35,13 @@ def run_recipe(
     from hfcompress.pipeline.plan import plan_steps, trains
     from hfcompress.pipeline.prediction import predict_first
     from hfcompress.pipeline.provenance import refuse_output
-    from hfcompress.pipeline.record import recipe_inputs
     from hfcompress.pipeline.runner import run
 
     ship = ship or ShipOptions()
     if ship.export and recipe.export is None:
         recipe.export = ExportConfig()
     if not reuse and not options.dry_run:
-        refuse_output(options.output_dir, options.overwrite, recipe_inputs(recipe))
+        refuse_output(options.output_dir, options.overwrite, recipe)
     job = prepare(recipe)
     if ship.push_to_hub and not options.dry_run:
         check_push(ship.push_to_hub, public=ship.public, say=output.say)  # now, not after hours of training

@@ -16,7 +16,7 @@ from hfcompress.export.backends.base import find_backend
 from hfcompress.export.config import ExportConfig
 from hfcompress.export.layout import graph_names, with_suffix
 from hfcompress.export.run import export_onnx
-from hfcompress.folders import move_into_place, owned, require_space, scratch_folder
+from hfcompress.folders import RECORD, move_into_place, owned, require_space, scratch_folder
 from hfcompress.measure.size import measure_size
 from hfcompress.modeling.load import load_config, load_model, load_processor
 from hfcompress.modeling.manifest import quantized_by
@@ -219,7 +219,7 @@ def _checkpoint_folder(model: str) -> Path:
 
 def _record(job: ExportJob, processor: Any) -> dict[str, Any]:
     """Return what is known of the model: the record beside it, or a new one."""
-    beside = Path(resolve(job.model)) / provenance.FILE_NAME
+    beside = Path(resolve(job.model)) / RECORD
     known: dict[str, Any] = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     record = {
         "description": "",

@@ -11,6 +11,7 @@ import numpy as np
 from hfcompress.data import TaskData
 from hfcompress.errors import RequestError
 from hfcompress.export.layout import DECODER, MODEL, with_suffix
+from hfcompress.folders import RECORD
 from hfcompress.hub.card.inputs import MEASUREMENTS
 from hfcompress.measure.bench import BenchSettings, bench
 from hfcompress.measure.latency import Effort
@@ -58,7 +59,7 @@ def finish(
     measurements = bench(models, task, data, record.get("seed", 0), known_answers, SETTINGS, progress)
     measurements["dataset"] = record.get("data", {}).get("dataset")
     record["results"] = [_without_samples(row) for row in measurements["models"]]
-    provenance.write_json(folder / provenance.FILE_NAME, record)
+    provenance.write_json(folder / RECORD, record)
     provenance.write_json(folder / MEASUREMENTS, measurements)
     _report(measurements, record, folder, say)
     write_card(folder, name=name, overwrite=True)  # a source's own card may lie there

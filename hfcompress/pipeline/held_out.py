@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hfcompress.data import TaskData
+from hfcompress.folders import RECORD
 from hfcompress.measure.runnable import folder_of
-from hfcompress.pipeline import provenance
 from hfcompress.sources import resolve, shown
 
 
@@ -45,7 +45,7 @@ def seen_before(models: Iterable[str], dataset: str, data: TaskData) -> list[str
 
 def _held_out_by(model: str) -> dict[str, Any] | None:
     """Return what the record of a model's folder says of its data; None without one that drew rows."""
-    path = Path(resolve(folder_of(model))) / provenance.FILE_NAME
+    path = Path(resolve(folder_of(model))) / RECORD
     if not path.is_file():
         return None
     data = json.loads(path.read_text(encoding="utf-8")).get("data") or {}

@@ -13,6 +13,7 @@ from hfcompress import environment
 from hfcompress.config import gather
 from hfcompress.data import TaskData, load_data
 from hfcompress.export.backends.base import find_backend
+from hfcompress.folders import RECORD
 from hfcompress.modeling.load import load_config
 from hfcompress.pipeline import provenance
 from hfcompress.pipeline.quantized import refuse_quantized
@@ -97,7 +98,7 @@ def prepare(recipe: Recipe) -> Job:
 
 def finished(job: Job, output_dir: Path) -> dict[str, Any] | None:
     """Return the record of an output folder that this very recipe made, or None."""
-    path = output_dir / provenance.FILE_NAME
+    path = output_dir / RECORD
     if not path.is_file():
         return None
     record = json.loads(path.read_text(encoding="utf-8"))

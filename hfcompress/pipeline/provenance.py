@@ -9,11 +9,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from hfcompress.folders import RECORD, refuse_existing, refuse_foreign, refuse_inputs_inside
+from hfcompress.folders import refuse_existing, refuse_foreign, refuse_inputs_inside
 from hfcompress.modeling.shapes import is_shape
 from hfcompress.sources import is_local, resolve, sha256
-
-FILE_NAME = RECORD
 
 _NUMBERS = re.compile(r"\[\n([\s\d.,eE+-]+)\]")
 """A list of numbers over several lines, which no text in JSON has."""
@@ -71,7 +69,8 @@ def refuse_output(output_dir: Path, overwrite: bool, inputs: Any = ()) -> None:
     Args:
         output_dir: Where the result goes.
         overwrite: Whether an earlier result may be replaced.
-        inputs: What the run reads: strings and paths, in lists and mappings; those that are no path do not matter.
+        inputs: What the run reads: strings and paths, in lists, mappings and dataclasses; what is no path does not
+            matter.
 
     Raises:
         OutputExistsError: It exists and is not to be replaced, or holds something else or an input, or cannot be

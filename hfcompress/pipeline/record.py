@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from hfcompress.data import TaskData
 from hfcompress.data.statistics import row_statistics
 from hfcompress.hub.card.origin import source_card
-from hfcompress.sources import resolve, shown
+from hfcompress.sources import shown
 from hfcompress.tasks import Task
 
 if TYPE_CHECKING:
     from hfcompress.pipeline.job import Job
-    from hfcompress.pipeline.recipe import Recipe
 
 
 def data_record(data: TaskData, dataset: str, task: Task, processor: Any) -> dict[str, Any]:
@@ -48,12 +47,6 @@ def source_of(job: Job) -> dict[str, Any]:
     """Return what the starting model is, with what its card hands down, if anything."""
     card = source_card(job.recipe.model)
     return {**job.source, "card": card} if card else dict(job.source)
-
-
-def recipe_inputs(recipe: Recipe) -> list[Any]:
-    """Return all that a recipe names, its models as places: among it are the files and folders that it reads."""
-    values = dataclasses.asdict(recipe)
-    return [values, resolve(recipe.model)]
 
 
 def recipe_record(job: Job) -> dict[str, Any]:

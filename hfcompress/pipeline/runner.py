@@ -30,7 +30,7 @@ from hfcompress.pipeline.job import Job
 from hfcompress.pipeline.plan import plan_steps
 from hfcompress.pipeline.prediction import starting_model
 from hfcompress.pipeline.recipe import ORIGINAL, Step, step_named
-from hfcompress.pipeline.record import data_record, recipe_inputs, recipe_record, source_of
+from hfcompress.pipeline.record import data_record, recipe_record, source_of
 from hfcompress.processes import is_main_process
 from hfcompress.quantization.trained_ranges import forget_ranges, read_ranges
 
@@ -66,7 +66,7 @@ def run(
         OutputInUseError: Another run writes the output folder.
         HfcompressError: As the steps do; finished steps and checkpoints are kept for the next try.
     """
-    provenance.refuse_output(output_dir, overwrite, recipe_inputs(job.recipe))
+    provenance.refuse_output(output_dir, overwrite, job.recipe)
     with owned(output_dir):
         return _run(job, output_dir, progress, say)
 

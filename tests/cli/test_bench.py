@@ -66,6 +66,15 @@ def test_an_earlier_report_stays_unless_it_may_be_replaced(models, tmp_path):
     assert json.loads((folder / "measurements.json").read_text())["models"]
 
 
+@pytest.mark.parametrize("leads_to", [None, "nowhere", "link"], ids=["a file", "dangling", "looping"])
+def test_a_place_that_cannot_be_is_refused_before_anything_is_measured(models, tmp_path, leads_to):
+    link = tmp_path / "link"
+    link.symlink_to(leads_to) if leads_to else link.write_text("")
+    done = hfcompress("bench", *models, *QUICK, "--output-dir", link / "report")
+    assert (done.code, done.out) == (2, "")
+    assert f"{link}: is not a folder" in done.err
+
+
 def test_without_matplotlib_the_measurements_are_written_all_the_same(models, tmp_path, monkeypatch):
     monkeypatch.setattr("hfcompress.measure.report.report.report_available", lambda: False)
     done = hfcompress("bench", *models, *QUICK, "--output-dir", tmp_path / "new")

@@ -179,6 +179,10 @@ def test_places_that_are_taken_or_wrong_are_refused(packed, checkpoint, tmp_path
         pack(checkpoint, tmp_path / "model.zip")
     with pytest.raises(ModelError, match=r"holds no config\.json"):
         pack(tmp_path, tmp_path / "other.hfz")
+    (tmp_path / "loop").symlink_to("loop")
+    for parent in (tmp_path / "loop", checkpoint / "config.json"):
+        with pytest.raises(OutputExistsError, match="is not a folder that can be written to"):
+            pack(checkpoint, parent / "other.hfz")
     with pytest.raises(OutputExistsError, match="exists already"):
         unpack(packed, checkpoint)
     with pytest.raises(ModelError, match="is not there"):

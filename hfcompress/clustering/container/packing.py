@@ -17,7 +17,7 @@ from hfcompress.clustering.container.coding import code_bytes, code_values
 from hfcompress.clustering.container.frames import PIECE, FrameWriter, is_safe
 from hfcompress.clustering.container.safetensors_parts import Part, parts_of
 from hfcompress.errors import Fault, ModelError, OutputExistsError, RequestError
-from hfcompress.folders import owned
+from hfcompress.folders import owned, refuse_parents, work_folder
 
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 _TRAINER_OPTIONS = "training_args.bin"
@@ -102,7 +102,7 @@ def pack(
 
 def _write(files: dict[str, Path], file: Path, report: PackReport, progress: bool) -> None:
     """Write the container beside its place, then move it there; what a killed run left beside it is overwritten."""
-    partial = file.absolute().with_name(f".{file.name}.partial")
+    partial = work_folder(file)
     total = report.unpacked_bytes
     try:
         with (
@@ -127,7 +127,7 @@ def refuse_file(file: Path, overwrite: bool) -> None:
 
     Raises:
         RequestError: Its name says that it is something else.
-        OutputExistsError: It is there and `overwrite` is false, or it is a folder.
+        OutputExistsError: It is there and `overwrite` is false, it is a folder, or its parent cannot be written to.
     """
     if file.suffix != ".hfz":
         raise RequestError(Fault(str(file), "does not end in .hfz.", f"For example: {file.with_suffix('.hfz').name}"))
@@ -135,6 +135,7 @@ def refuse_file(file: Path, overwrite: bool) -> None:
         raise OutputExistsError(Fault(str(file), "is a folder.", "Choose another name."))
     if file.exists() and not overwrite:
         raise OutputExistsError(Fault(str(file), "exists already.", "Choose another name, or pass --overwrite."))
+    refuse_parents(file)
 
 
 def _files(folder: Path, file: Path, say: Callable[[str], None]) -> dict[str, Path]:
@@ -151,7 +152,7 @@ def _files(folder: Path, file: Path, say: Callable[[str], None]) -> dict[str, Pa
         for path in sorted(folder.rglob("*"))
         if path.is_symlink() or not path.is_dir()
     }
-    own = {file.absolute(), file.absolute().with_name(f".{file.name}.partial")}
+    own = {file.absolute(), work_folder(file).absolute()}
     found = {name: path for name, path in found.items() if path.absolute() not in own}
     for name in [name for name, path in found.items() if path.name == _TRAINER_OPTIONS]:
         say(f"left out: {name}, the Trainer's options as a pickle, which no model is loaded from")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from hfcompress.errors import Fault, ModelError, RequestError
+from hfcompress.folders import RECORD
 from hfcompress.hub.card.text import markdown, plain, scrub
 from hfcompress.tasks import Task, find_task
 
-RECORD, MEASUREMENTS = "compression.json", "measurements.json"
+MEASUREMENTS = "measurements.json"
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hfcompress.errors import RequestError
-from hfcompress.hub.card.inputs import RECORD, CardInputs, is_repo_id, mapping
+from hfcompress.folders import RECORD
+from hfcompress.hub.card.inputs import CardInputs, is_repo_id, mapping
 from hfcompress.hub.card.text import scrub
 from hfcompress.sources import PACKAGE_SCHEME, SHORT_NAMES, resolve
 
